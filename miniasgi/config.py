@@ -1,0 +1,112 @@
+"""Config: every option once, with its type, default, limits, help and environment name.
+
+The command line, the environment, the table in README and the keyword arguments of `run` are all made
+from these fields. This file reads no environment and opens nothing; it knows nothing else of miniasgi.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin
+
+
+class UsageError(Exception):
+    """Wrong use: an option, an application or an address that cannot be had.
+
+    Its text is one line that says what to do; before it may stand a traceback of the application's own.
+    The command line ends with exit code 2.
+    """
+
+
+class ConfigError(UsageError, ValueError):
+    """An option that does not exist, or a value that it does not take."""
+
+
+def option(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
+    """A field of Config: its default, one line of help, and the limits (included) of a number."""
+    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """How to serve. Times are in seconds, sizes in bytes. Raises ConfigError for what cannot be meant."""
+
+    host: str = option("127.0.0.1", "address or name to listen on; 0.0.0.0 or :: for every address")
+    port: int = option(8000, "port to listen on; 0 takes a free one and prints it", minimum=0, maximum=65535)
+    app_dir: str = option(".", "folder put first on the import path")
+    factory: bool = option(False, "APP is a function without arguments that returns the application")
+    lifespan: Literal["auto", "on", "off"] = option(
+        "auto", "run the application's startup and shutdown: if it has them, always, never"
+    )
+    root_path: str = option("", "path that a proxy before the server takes off, such as /api")
+    loop: Literal["auto", "asyncio", "uvloop"] = option(
+        "auto", "event loop; auto takes uvloop where it is installed"
+    )
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = option("info", "least level to log")
+    access_log: bool = option(True, "log one line a request")
+    # Node closes a head that is not complete after 60 s, nginx and Apache after 20 to 60 s. No honest
+    # client needs more than a few seconds for one packet.
+    timeout_head: float = option(10.0, "time for the head of a request, from its first byte", minimum=0.1)
+    # Node and uvicorn: 5 s.
+    timeout_keep_alive: float = option(5.0, "time that a connection may be idle", minimum=0.1)
+    timeout_body: float = option(
+        30.0, "time without a byte of the body while the application waits for it", minimum=0.1
+    )
+    # systemd gives a service 90 s to start, and as many to stop.
+    timeout_lifespan: float = option(
+        90.0, "time for the application's startup, and for its shutdown", minimum=0.1
+    )
+    timeout_graceful_shutdown: float = option(
+        10.0, "time for running requests to end once the server was asked to stop", minimum=0.0
+    )
+    ws_per_message_deflate: bool = option(True, "compress WebSocket messages with clients that offer it")
+    ws_max_size: int = option(16 * 2**20, "largest WebSocket message taken", minimum=1)
+    ws_ping_interval: float = option(20.0, "time between two WebSocket pings", minimum=0.1)
+    ws_ping_timeout: float = option(20.0, "time for the pong before the connection is closed", minimum=0.1)
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            check(each, getattr(self, each.name))
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise ConfigError(f"root_path begins with a slash and ends without one, not {self.root_path!r}")
+
+
+def check(each: "dataclasses.Field[Any]", value: object) -> None:
+    """Raise ConfigError unless `value` is of the field's type and within its limits."""
+    if get_origin(each.type) is Literal:
+        choices = get_args(each.type)
+        if value not in choices:
+            raise ConfigError(f"{each.name} is one of {', '.join(choices)}, not {value!r}")
+        return
+    assert isinstance(each.type, type)
+    # bool is an int and an int is as good as a float, as Python has it; but True is no port.
+    allowed = (int, float) if each.type is float else each.type
+    if not isinstance(value, allowed) or (isinstance(value, bool) and each.type is not bool):
+        raise ConfigError(f"{each.name} is a value of type {each.type.__name__}, not {value!r}")
+    minimum, maximum = each.metadata["minimum"], each.metadata["maximum"]
+    if isinstance(value, int | float):
+        if minimum is not None and not value >= minimum:  # put this way round, it refuses NaN too
+            raise ConfigError(f"{each.name} is at least {minimum:g}, not {value:g}")
+        if maximum is not None and value > maximum:
+            raise ConfigError(f"{each.name} is at most {maximum:g}, not {value:g}")
+
+
+def make_config(options: dict[str, Any]) -> Config:
+    """A Config of these options; ConfigError (with the nearest name) for one that does not exist."""
+    known = [each.name for each in dataclasses.fields(Config)]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"there is no option {name!r}{did_you_mean(name, known)}")
+    return Config(**options)
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """`; did you mean 'x'?`, or nothing where no known name is near."""
+    import difflib  # only on the way to an error
+
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(each) for each in near)}?" if near else ""
+
+
+def environment_name(name: str) -> str:
+    """The environment variable that sets an option of the command line: port → MINIASGI_PORT."""
+    return f"MINIASGI_{name.upper()}"

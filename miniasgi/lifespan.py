@@ -1,0 +1,179 @@
+"""The lifespan conversation: startup before the first connection, shutdown after the last.
+
+It owns the order of the lifespan messages (ASGI lifespan specification 2.0), as a table, and says what it
+means when the application takes no part. It knows nothing of sockets.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Literal
+
+from .asgi import Application, Message, unexpected
+
+log = logging.getLogger("miniasgi")
+
+# How long a cancelled application may take to clean up.
+CLEAN_UP = 1.0
+
+
+class StartupFailed(RuntimeError):
+    """The application did not start. `__cause__` is what it raised, where it raised."""
+
+
+class State(Enum):
+    """Where the application stands; each value completes "… was sent"."""
+
+    WAITING = "before lifespan.startup was received"
+    STARTING = "during startup"
+    RUNNING = "between startup and shutdown"
+    STOPPING = "during shutdown"
+    OVER = "after the lifespan was over"
+
+
+class Lifespan:
+    """One run of the application's lifespan. Made by Server, which calls `startup` and then `shutdown`.
+
+    `mode` is Config.lifespan; `timeout` the seconds that each half may take; `state` the namespace that the
+    application may fill, of which each request is given a shallow copy.
+    """
+
+    def __init__(
+        self, app: Application, mode: Literal["auto", "on", "off"], timeout: float, state: dict[Any, Any]
+    ) -> None:
+        self.app = app
+        self.mode = mode
+        self.timeout = timeout
+        self.scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+        self.state = State.WAITING
+        self.inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self.answered = asyncio.Event()  # the application has answered what it was told last
+        self.failure = ""  # the message of startup.failed or shutdown.failed
+        self.task: asyncio.Task[None] | None = None  # None where the application takes no part
+
+    # ---- the server's side ----
+
+    async def startup(self) -> None:
+        """Return when the application has started, or takes no part. Raises StartupFailed."""
+        if self.mode == "off":
+            return
+        self.inbox.put_nowait({"type": "lifespan.startup"})
+        self.task = asyncio.create_task(self.run(), name="lifespan")
+        try:
+            ended = await self.answer_or_end()
+        except TimeoutError:
+            await self.cancel()
+            raise StartupFailed(f"the application did not start within {self.timeout:g} s") from None
+        except asyncio.CancelledError:  # asked to stop during startup
+            await self.cancel()
+            raise
+        if self.failure:
+            await self.cancel()  # a second to clean up, as it may after its answer
+            raise StartupFailed(f"the application's startup failed: {self.failure}")
+        if ended:
+            self.ended_early(self.task)
+            self.task = None
+
+    def ended_early(self, task: "asyncio.Task[None]") -> None:
+        """The application left the conversation before it had started: is it without lifespan, or broken?"""
+        error = task.exception()
+        if error is not None and self.state is not State.WAITING:
+            raise StartupFailed(f"the application raised during startup: {error!r}") from error
+        what = f"raised {error!r}" if error is not None else "returned without an answer"
+        if self.mode == "on":
+            raise StartupFailed(f"the application {what} on lifespan, and --lifespan is on") from error
+        log.info("The application has no lifespan (it %s); it is served without", what)
+
+    async def shutdown(self) -> None:
+        """Return when the application has shut down, or has had its time. Never raises for it: logs."""
+        if self.task is None:
+            return
+        if not self.task.done():
+            self.state = State.STOPPING
+            self.answered.clear()
+            self.inbox.put_nowait({"type": "lifespan.shutdown"})
+            try:
+                await self.answer_or_end()
+            except TimeoutError:
+                log.error("The application's shutdown was cancelled after %g s", self.timeout)
+        await self.cancel()
+        if self.failure:
+            log.error("The application's shutdown failed: %s", self.failure)
+
+    async def answer_or_end(self) -> bool:
+        """Wait for the application's answer (False) or its end (True). Raises TimeoutError."""
+        assert self.task is not None
+        answer = asyncio.ensure_future(self.answered.wait())
+        try:
+            done, _ = await asyncio.wait(
+                (answer, self.task), timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            answer.cancel()
+        if not done:
+            raise TimeoutError
+        return not self.answered.is_set()
+
+    async def cancel(self) -> None:
+        """End what is left of the application's task; say what it raised in its last moments."""
+        assert self.task is not None
+        self.state = State.OVER
+        if not self.task.done():
+            await asyncio.wait((self.task,), timeout=CLEAN_UP if self.answered.is_set() else 0)
+        if not self.task.done():
+            self.task.cancel()
+            await asyncio.wait((self.task,), timeout=CLEAN_UP)
+        error = self.task.exception() if self.task.done() and not self.task.cancelled() else None
+        if error is not None and not self.failure:  # otherwise it has said so itself
+            log.error("The application's lifespan raised", exc_info=error)
+
+    # ---- the application's side ----
+
+    async def run(self) -> None:
+        await self.app(self.scope, self.receive, self.send)
+
+    async def receive(self) -> Message:
+        message = await self.inbox.get()
+        if self.state is State.WAITING:
+            self.state = State.STARTING
+        return message
+
+    async def send(self, message: Message) -> None:
+        try:
+            act = SEND[self.state][message["type"]]
+        except (KeyError, TypeError):
+            raise unexpected(message, str(self.state.value), SEND[self.state]) from None
+        act(self, message)
+
+    def on_startup_complete(self, message: Message) -> None:
+        self.state = State.RUNNING
+        self.answered.set()
+
+    def on_shutdown_complete(self, message: Message) -> None:
+        self.state = State.OVER
+        self.answered.set()
+
+    def on_failed(self, message: Message) -> None:
+        self.failure = message.get("message") or "it gave no reason"
+        self.state = State.OVER
+        self.answered.set()
+
+
+SEND: Mapping[State, Mapping[str, Callable[[Lifespan, Message], None]]] = {
+    # An application may answer without having called receive().
+    State.WAITING: {
+        "lifespan.startup.complete": Lifespan.on_startup_complete,
+        "lifespan.startup.failed": Lifespan.on_failed,
+    },
+    State.STARTING: {
+        "lifespan.startup.complete": Lifespan.on_startup_complete,
+        "lifespan.startup.failed": Lifespan.on_failed,
+    },
+    State.RUNNING: {},
+    State.STOPPING: {
+        "lifespan.shutdown.complete": Lifespan.on_shutdown_complete,
+        "lifespan.shutdown.failed": Lifespan.on_failed,
+    },
+    State.OVER: {},
+}

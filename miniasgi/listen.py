@@ -1,0 +1,78 @@
+"""host:port → listening sockets, bound before the application starts.
+
+A bound socket that does not listen yet refuses clients, and keeps the address: so a port that is in use is
+found out at once, and nobody is accepted who cannot be served. What cannot be had is an AddressError, whose
+text says what to do.
+"""
+
+import errno
+import os
+import socket
+
+from .config import UsageError
+
+
+class AddressError(UsageError, OSError):
+    """The address cannot be had: in use, not permitted, not this machine's, or no address at all."""
+
+
+def open_sockets(host: str, port: int) -> list[socket.socket]:
+    """A bound socket for each address that `host` has; with port 0, all on the one that the first is given.
+
+    Raises AddressError, and then leaves nothing open.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in resolve(host, port):
+            if port == 0 and sockets:
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            sockets.append(bind(family, address))
+    except AddressError:
+        for each in sockets:
+            each.close()
+        raise
+    return sockets
+
+
+def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    """The addresses of a host name, each once; "" stands for every address."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise AddressError(f"{host!r} is no address and no known name: {error.strerror}") from error
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))  # type: ignore[misc]
+
+
+def bind(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
+    # With its protocol named: only then does asyncio switch Nagle's algorithm off (TCP_NODELAY).
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setblocking(False)
+        if os.name == "posix":  # elsewhere the option would let two servers share one port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # the IPv4 addresses have a socket of their own
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise AddressError(bind_advice(error, address[0], address[1])) from error
+    return sock
+
+
+def bind_advice(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} of {host} is in use; stop its user, or take another --port (0: any free one)"
+        case errno.EACCES:
+            return f"port {port} is not permitted to this user; take one from 1024 on with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"{host} is not an address of this machine; --host 127.0.0.1 or 0.0.0.0 is"
+        case _:
+            return f"{host} port {port} cannot be had: {error.strerror}"
+
+
+def url_of(sock: socket.socket, scheme: str = "http") -> str:
+    """The URL under which this machine reaches a listening socket."""
+    host, port = sock.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,0 +1,167 @@
+"""Connection: one transport, whatever protocol is spoken on it.
+
+It owns backpressure both ways (whether we read, whether the client takes what we write), the one deadline,
+and the finish in stages. It must not know HTTP, WebSocket or the application.
+
+A loop makes the protocol object before there is a transport. So that no half-built connection exists, what
+the loop makes is an Arrival, which makes the Connection when the transport is there. From then on, changing
+protocol is changing the object: `become`. Next in reading order: `http1`.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from .runtime import Runtime
+
+# How long a client may take to read our last words and to close, once we have closed our side. nginx's
+# lingering_timeout is 5 s; two are enough for a round trip, and a stop of the server waits for them.
+LINGER = 2.0
+
+
+class Arrival(asyncio.Protocol):
+    """A socket that was accepted a moment ago. Made by the loop; ends when its transport is known."""
+
+    def __init__(self, runtime: Runtime, first: "Callable[[Runtime, asyncio.Transport], Connection]") -> None:
+        self.runtime = runtime
+        self.first = first
+
+    # Narrower than the base class's: create_server and create_unix_server give stream transports only.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        connection = self.first(self.runtime, transport)
+        transport.set_protocol(connection)
+        self.runtime.connections.add(connection)
+        if self.runtime.stopping:  # accepted in the turn of the loop in which listening ended
+            connection.stop()
+
+
+class Connection(asyncio.Protocol):
+    """One open transport. Made by Arrival or by the connection before it; ends with `connection_lost`."""
+
+    __slots__ = (
+        "deadline",  # when `on_deadline` is due, in the runtime's time; infinite where nothing is awaited
+        "reading_paused",  # we have told the transport not to read
+        "runtime",  # what all connections share
+        "transport",  # the loop's transport
+        "write_waiters",  # what `drained` waits on, one future a waiting call
+        "writing_paused",  # the transport holds more than it likes: the client does not read
+    )
+
+    def __init__(self, runtime: Runtime, transport: asyncio.Transport) -> None:
+        self.runtime = runtime
+        self.transport = transport
+        self.deadline = math.inf
+        self.reading_paused = False
+        self.writing_paused = False
+        self.write_waiters: list[asyncio.Future[None]] = []
+
+    # ---- time ----
+
+    def expect_within(self, seconds: float) -> None:
+        """`on_deadline` is due in so many seconds, in place of what was due before."""
+        self.deadline = self.runtime.time() + seconds
+
+    def on_deadline(self) -> None:
+        """The deadline has passed. What that means is for each protocol to say."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """The server stops: close now if nothing is owed, else as soon as nothing is."""
+        raise NotImplementedError
+
+    # ---- backpressure ----
+
+    def pause_reading(self) -> None:
+        """Let the client wait: what came is more than the application has taken."""
+        if not self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = False
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        self.wake_writers()
+
+    def wake_writers(self) -> None:
+        for waiter in self.write_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    @property
+    def congested(self) -> bool:
+        """Whether who writes should wait on `drained` first.
+
+        A transport that is closing counts too: an application that sends without ever waiting has to give
+        the loop a turn, or it would never learn that its client has left.
+        """
+        return self.writing_paused or self.transport.is_closing()
+
+    async def drained(self) -> None:
+        """Return when the client has taken enough of what was written, or has left."""
+        while self.congested and self.current:
+            waiter = self.runtime.loop.create_future()
+            self.write_waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self.write_waiters.remove(waiter)
+
+    # ---- the end ----
+
+    @property
+    def current(self) -> bool:
+        """Whether the transport is open and ours: neither lost nor handed to another object."""
+        return self in self.runtime.connections
+
+    def become(self, successor: "Connection") -> None:
+        """Hand the transport, as it stands, to another protocol's object."""
+        successor.reading_paused = self.reading_paused
+        successor.writing_paused = self.writing_paused
+        self.runtime.connections.discard(self)
+        self.runtime.connections.add(successor)
+        self.transport.set_protocol(successor)
+        self.wake_writers()
+
+    def finish(self) -> None:
+        """Close so that what was written arrives, though the client may still be sending.
+
+        To close a socket with unread bytes in it resets the connection, and a reset may overtake the answer.
+        So: end our side, read and drop what comes, close when the client does (RFC 9112 section 9.6).
+        """
+        if not self.transport.can_write_eof():  # TLS has no half-closed state
+            self.transport.close()
+        elif not self.transport.is_closing():
+            lingering = Lingering(self.runtime, self.transport)
+            self.become(lingering)
+            self.transport.write_eof()  # takes effect after all that was written
+            lingering.expect_within(LINGER)
+            lingering.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.runtime.forget_connection(self)
+        self.wake_writers()
+
+
+class Lingering(Connection):
+    """The last stage of a connection: our side is closed, what still comes is dropped, for LINGER seconds."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Dropped."""
+
+    def eof_received(self) -> bool:
+        return False  # both sides are done: the transport closes
+
+    def on_deadline(self) -> None:
+        self.transport.abort()
+
+    def stop(self) -> None:
+        """Nothing is owed, and the end is near."""

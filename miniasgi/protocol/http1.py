@@ -1,0 +1,423 @@
+"""Http1Connection: h11 between the socket and the exchanges.
+
+It owns the cycle of an HTTP/1.1 connection: bytes in, h11's events, one exchange at a time, bytes out, the
+next request. h11 owns framing and keep-alive, and is asked for them: there is no flag beside its states.
+
+Rules: one pump, never re-entered, and `write_body` never starts the next request. State changes after the
+bytes were made. What a response is made of leaves in one `transport.write` where it is small. Next in
+reading order: `scope`.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import h11
+
+from ..asgi import ASGIError, Scope
+from .connection import Connection
+from .exchange import Exchange, Headers
+from .runtime import Runtime, Visit
+from .scope import BadTarget, Endpoint, http_scope, websocket_scope
+from .websocket import WebSocketConnection, WebSocketExchange, handshake_fault, proposes_websocket
+
+if TYPE_CHECKING:
+    from wsproto.extensions import Extension
+
+log = logging.getLogger("miniasgi")
+
+# The most that the head of a request may be. Node takes 16 KiB, nginx 32, Apache 8 a line; large cookies
+# of single sign-on need more than those.
+MAX_HEAD = 64 * 1024
+# How much may wait for the application before the client has to: the stream's default limit in asyncio.
+HIGH_WATER = 64 * 1024
+# How much of a body that nobody wants is read to keep the connection; Go's net/http reads as much.
+MAX_UNWANTED = 256 * 1024
+# Up to here, joining the parts of a response costs less than a second write.
+SMALL_WRITE = 64 * 1024
+
+REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+
+class Http1Connection(Connection):
+    """One HTTP/1.1 connection. Made by Arrival; ends by `finish`, or becomes a WebSocketConnection."""
+
+    __slots__ = (
+        "began",  # when the request under way was complete to its headers, in the runtime's time
+        "endpoint",  # who speaks with whom
+        "exchange",  # the request that is being answered; None between two
+        "h11",  # the authority on what was read and what may be written
+        "head",  # the head of the response, until its first bytes leave with it
+        "pumping",  # the pump runs; who finds it running need do nothing
+        "request",  # the request that is being read or answered; None while the next one is awaited
+        "sent",  # bytes of the body that were written
+        "status",  # the status of the response
+        "unwanted",  # bytes that were dropped of a body after its response
+    )
+
+    def __init__(self, runtime: Runtime, transport: asyncio.Transport) -> None:
+        super().__init__(runtime, transport)
+        self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self.endpoint = endpoint_of(transport)
+        self.request: h11.Request | None = None
+        self.exchange: Exchange | WebSocketExchange | None = None
+        self.head: h11.Response | None = None
+        self.began = 0.0
+        self.status = 0
+        self.sent = 0
+        self.unwanted = 0
+        self.pumping = False
+        self.expect_within(runtime.config.timeout_keep_alive)
+
+    def __repr__(self) -> str:
+        return f"<Http1Connection {self.h11.states} {self.exchange}>"
+
+    # ---- bytes in ----
+
+    def data_received(self, data: bytes) -> None:
+        if self.request is None and not self.has_waiting_bytes():  # the first bytes of a head
+            self.expect_within(self.runtime.config.timeout_head)
+        self.h11.receive_data(data)
+        self.pump()
+        self.balance()
+
+    def eof_received(self) -> bool:
+        """The client ends its side. True keeps ours open while an answer is owed (not possible on TLS)."""
+        self.h11.receive_data(b"")
+        self.pump()
+        if not isinstance(self.exchange, Exchange):
+            return False
+        self.exchange.on_client_closed()
+        return not self.endpoint.secure
+
+    def pump(self) -> None:
+        """Take h11's events until it needs more, or until the response under way is complete."""
+        if self.pumping:
+            return
+        self.pumping = True
+        try:
+            go_on = self.h11.their_state is not h11.MUST_CLOSE
+            while go_on and self.current:
+                event = self.h11.next_event()
+                go_on = ON_EVENT[type(event)](self, event)
+        except h11.RemoteProtocolError as error:
+            self.on_peer_error(error)
+        finally:
+            self.pumping = False
+
+    def balance(self) -> None:
+        """Let the client wait once too much waits for the application: body, or requests behind this one."""
+        if self.exchange is not None and (
+            self.exchange.buffered > HIGH_WATER or len(self.h11.trailing_data[0]) > HIGH_WATER
+        ):
+            self.pause_reading()
+
+    def has_waiting_bytes(self) -> bool:
+        return bool(self.h11.trailing_data[0])
+
+    # ---- h11's events: each returns whether to ask for the next ----
+
+    def on_request(self, request: h11.Request) -> bool:
+        self.request = request
+        self.began = self.runtime.time()
+        self.deadline = math.inf
+        state, root_path = self.runtime.state, self.runtime.config.root_path
+        try:
+            if proposes_websocket(request):
+                return self.begin_websocket(websocket_scope(request, self.endpoint, root_path, state))
+            exchange = Exchange(http_scope(request, self.endpoint, root_path, state), self)
+        except BadTarget as error:
+            self.refuse(error.status, str(error))
+            return False
+        self.exchange = exchange
+        # What has come of the body already is there before the application starts. A request without a
+        # body is complete here.
+        event = self.h11.next_event()
+        while type(event) is h11.Data:
+            exchange.on_body(event.data)
+            event = self.h11.next_event()
+        if type(event) is h11.EndOfMessage:
+            exchange.on_body_end()
+        exchange.start()
+        return self.reads_on()
+
+    def begin_websocket(self, scope: Scope) -> bool:
+        assert self.request is not None
+        fault = handshake_fault(self.request)
+        if fault is not None:
+            self.refuse(fault.status, fault.text, fault.headers)
+            return False
+        self.exchange = WebSocketExchange(scope, self)
+        self.h11.next_event()  # EndOfMessage: handshake_fault lets no body through
+        self.exchange.start()
+        return self.reads_on()
+
+    def on_data(self, event: h11.Data) -> bool:
+        if isinstance(self.exchange, Exchange):
+            self.exchange.on_body(event.data)
+            self.deadline = math.inf
+            return True
+        # The response is complete and nobody reads the rest of the request.
+        self.unwanted += len(event.data)
+        if self.unwanted > MAX_UNWANTED:
+            self.finish()
+            return False
+        return True
+
+    def on_end_of_message(self, event: h11.EndOfMessage) -> bool:
+        if isinstance(self.exchange, Exchange):
+            self.exchange.on_body_end()
+            self.deadline = math.inf
+            return self.reads_on()
+        return self.next_cycle()
+
+    def reads_on(self) -> bool:
+        """Whether what follows is of interest: after a last request it is not (RFC 9112 section 9.6)."""
+        return self.h11.their_state is not h11.MUST_CLOSE
+
+    def on_need_data(self, event: object) -> bool:
+        return False
+
+    def on_paused(self, event: object) -> bool:
+        """More bytes wait behind a request: go on with them if this one's response is complete."""
+        return self.exchange is None and self.next_cycle()
+
+    def on_connection_closed(self, event: h11.ConnectionClosed) -> bool:
+        """The client has ended its side between two requests; `eof_received` tells an exchange of it."""
+        if self.exchange is None:
+            self.transport.close()
+        return False
+
+    def on_peer_error(self, error: h11.RemoteProtocolError) -> None:
+        """The client broke a rule of HTTP: say which, and close. If it just left in mid-request: close."""
+        if self.h11.trailing_data[1]:
+            self.drop_exchange()
+            self.transport.close()
+        else:
+            self.refuse(error.error_status_hint, peer_error_text(error))
+
+    # ---- what an exchange asks: Wire ----
+
+    def write_response(self, status: int, headers: Headers) -> None:
+        assert self.request is not None  # an exchange has one
+        lines = []
+        names = set()
+        for name, value in headers:
+            lower = name.lower()
+            # The framing is h11's: "transfer-encoding … will be ignored" (ASGI). A 204 has no length
+            # (RFC 9110 section 8.6).
+            if lower == b"transfer-encoding" or (status == 204 and lower == b"content-length"):
+                continue
+            names.add(lower)
+            lines.append((name, value))
+        if b"date" not in names:
+            lines.append((b"date", self.runtime.date))
+        if b"server" not in names:
+            lines.append((b"server", b"miniasgi"))
+        # A client that was promised to be asked for its body, and was not, may send it or not: after that
+        # nobody could tell a body from a request. (RFC 9110 section 10.1.1)
+        if self.runtime.stopping or self.h11.they_are_waiting_for_100_continue:
+            lines.append((b"connection", b"close"))
+        try:
+            self.head = h11.Response(status_code=status, headers=lines, reason=REASONS.get(status, b""))
+        except h11.LocalProtocolError as error:
+            raise ASGIError(f"http.response.start cannot be sent: {error}") from error
+        self.status = status
+
+    def write_body(self, body: bytes, more_body: bool) -> None:
+        assert self.request is not None
+        bodiless = self.status in (204, 304) or self.request.method == b"HEAD"
+        events: list[h11.Event] = []
+        if self.head is not None:
+            events.append(self.head)
+        if body and not bodiless:
+            events.append(h11.Data(data=body))
+        if not more_body:
+            events.append(h11.EndOfMessage())
+        try:
+            parts = [part for event in events for part in self.h11.send_with_data_passthrough(event) or ()]
+        except h11.LocalProtocolError as error:
+            raise ASGIError(f"http.response.body cannot be sent: {error}") from error
+        self.write(parts, len(body))
+        self.head = None
+        self.sent += 0 if bodiless else len(body)
+        if not more_body:
+            self.response_complete()
+
+    def write(self, parts: list[bytes], size: int) -> None:
+        """Hand the parts to the transport: as one where they are small, without copies where not."""
+        if size <= SMALL_WRITE:
+            self.transport.write(b"".join(parts))
+        else:
+            for part in parts:
+                self.transport.write(part)
+
+    def want_body(self) -> None:
+        if self.h11.they_are_waiting_for_100_continue:
+            going_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            self.transport.write(self.h11.send(going_on))
+        self.resume_reading()
+        if self.h11.their_state is h11.SEND_BODY:
+            self.expect_within(self.runtime.config.timeout_body)
+
+    def app_failed(self) -> None:
+        if self.nothing_has_left():
+            self.refuse(503 if self.runtime.stopping else 500)
+        else:
+            self.drop_exchange()
+            self.transport.abort()  # a reset is how the client can tell a part from the whole
+
+    # ---- the end of a response ----
+
+    def response_complete(self) -> None:
+        """The last byte of a response was written. The next request is the pump's to begin."""
+        self.exchange = None
+        self.log_access()
+        self.resume_reading()
+        states = (self.h11.their_state, self.h11.our_state)
+        if states == (h11.SEND_BODY, h11.DONE):  # the rest of the request, which nobody wants
+            self.expect_within(self.runtime.config.timeout_body)
+        elif self.next_cycle() and not self.pumping and self.has_waiting_bytes():
+            self.runtime.loop.call_soon(self.pump)
+
+    def next_cycle(self) -> bool:
+        """After a response and its request: wait for the next request (True), or finish."""
+        states = (self.h11.their_state, self.h11.our_state)
+        if states != (h11.DONE, h11.DONE) or self.runtime.stopping:
+            self.finish()
+            return False
+        self.h11.start_next_cycle()
+        self.request = None
+        self.status = self.sent = self.unwanted = 0
+        self.expect_within(self.runtime.config.timeout_keep_alive)
+        return True
+
+    def finish(self) -> None:
+        unread, ended = self.h11.trailing_data
+        if ended or (self.h11.their_state in (h11.DONE, h11.MUST_CLOSE) and not unread):
+            self.transport.close()  # nothing is unread, so nothing can reset the connection
+        else:
+            super().finish()
+
+    def refuse(self, status: int, text: str = "", headers: Headers = ()) -> None:
+        """Answer in the server's own name, if nothing has left yet, and close the connection.
+
+        `text` names the rule that was broken. It is never the application's: that would tell strangers
+        about its inside.
+        """
+        answerable = self.nothing_has_left()
+        if answerable:
+            phrase = REASONS[status]
+            body = b"%d %s\n" % (status, phrase) + (text.encode("ascii", "replace") + b"\n" if text else b"")
+            # h11's own state may be ERROR by what the application or the client did; this answer starts
+            # from a connection that knows nothing, and is the last one.
+            writer = h11.Connection(h11.SERVER)
+            lines = [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"%d" % len(body)),
+                (b"connection", b"close"),
+                (b"date", self.runtime.date),
+                (b"server", b"miniasgi"),
+                *headers,
+            ]
+            answer = writer.send(h11.Response(status_code=status, headers=lines, reason=phrase))
+            self.status = status
+            if self.request is None or self.request.method != b"HEAD":
+                answer += writer.send(h11.Data(data=body))
+                self.sent = len(body)
+            self.transport.write(answer)
+        self.drop_exchange()
+        if answerable:
+            self.finish()
+        else:
+            self.transport.abort()
+
+    def nothing_has_left(self) -> bool:
+        """Whether a whole response can still be given to this request."""
+        return self.head is not None or self.h11.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+
+    def drop_exchange(self) -> None:
+        """The request under way will have no (more) answer from the application."""
+        exchange, self.exchange = self.exchange, None
+        if self.request is not None or self.status:
+            self.log_access()
+        if exchange is not None:
+            exchange.on_disconnect()
+
+    def log_access(self) -> None:
+        if self.runtime.access is not None:
+            self.runtime.log_access(self.visit(), self.status, self.sent)
+
+    def visit(self) -> Visit:
+        client = f"{self.endpoint.client[0]}:{self.endpoint.client[1]}" if self.endpoint.client else "-"
+        if self.request is None:
+            return Visit(client, b"-", self.runtime.time())
+        line = b"%s %s HTTP/%s" % (self.request.method, self.request.target, self.request.http_version)
+        return Visit(client, line, self.began)
+
+    # ---- the connection's own end ----
+
+    def upgrade(
+        self, exchange: WebSocketExchange, headers: Headers, extensions: list["Extension"]
+    ) -> WebSocketConnection:
+        """Answer 101 and hand the transport to a WebSocketConnection. Raises ASGIError."""
+        lines = [*headers, (b"date", self.runtime.date), (b"server", b"miniasgi")]
+        try:
+            switching = h11.InformationalResponse(status_code=101, headers=lines, reason=REASONS[101])
+        except h11.LocalProtocolError as error:
+            raise ASGIError(f"websocket.accept cannot be sent: {error}") from error
+        self.transport.write(self.h11.send(switching))
+        early = self.h11.trailing_data[0]
+        successor = WebSocketConnection(self, exchange, extensions, self.visit(), early)
+        self.exchange = None
+        self.become(successor)
+        return successor
+
+    def on_deadline(self) -> None:
+        if self.h11.their_state is h11.IDLE and not self.has_waiting_bytes():
+            self.transport.close()  # idle
+        elif self.exchange is None and self.h11.their_state is h11.SEND_BODY:
+            self.finish()  # the rest of a request, which nobody waits for
+        else:
+            self.refuse(408, "the rest of the request did not come in time (RFC 9110 section 15.5.9)")
+
+    def stop(self) -> None:
+        """The server stops: what no application has seen is let go, what one works on is answered first."""
+        if self.h11.their_state is h11.IDLE:
+            self.transport.close()
+        elif self.exchange is None:
+            self.finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.exchange is not None:
+            self.drop_exchange()
+        super().connection_lost(exc)
+
+
+ON_EVENT: dict[type, Callable[[Http1Connection, Any], bool]] = {
+    h11.Request: Http1Connection.on_request,
+    h11.Data: Http1Connection.on_data,
+    h11.EndOfMessage: Http1Connection.on_end_of_message,
+    h11.NEED_DATA: Http1Connection.on_need_data,
+    h11.PAUSED: Http1Connection.on_paused,
+    h11.ConnectionClosed: Http1Connection.on_connection_closed,
+}
+
+
+def peer_error_text(error: h11.RemoteProtocolError) -> str:
+    """h11's words for the broken rule, without the bytes that broke it: they are not ours to repeat."""
+    rule = str(error).partition(": bytearray(")[0].partition(": b'")[0]
+    return f"{rule} (RFC 9112)"
+
+
+def endpoint_of(transport: asyncio.Transport) -> Endpoint:
+    """Who speaks with whom, as ASGI wants it said; read once a connection."""
+    server = transport.get_extra_info("sockname")
+    client = transport.get_extra_info("peername")
+    secure = transport.get_extra_info("ssl_object") is not None
+    if isinstance(server, tuple):
+        return Endpoint(client[:2] if client else None, server[:2], secure)
+    return Endpoint(None, (server, None) if server else None, secure)

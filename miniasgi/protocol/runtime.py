@@ -1,0 +1,124 @@
+"""Runtime: what all connections of one server share.
+
+It is complete before the first connection exists, and owns: the application and its options, the time (the
+server's clock calls `tick`), the `Date` header, the way tasks are started, and the lists of what is open.
+It knows nothing of HTTP or WebSocket. Next in reading order: `connection`.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from email.utils import formatdate
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..asgi import Application
+from ..config import Config
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .exchange import ApplicationCall
+
+
+class Visit(NamedTuple):
+    """Who asked what, and when: what the access log knows of a request before its end."""
+
+    client: str  # 127.0.0.1:50000, or - on a unix socket
+    line: bytes  # the request line; - where none could be read
+    began: float  # in the runtime's time
+
+
+# (visit, status or 0 where none was sent, bytes of the body sent, seconds)
+AccessLog = Callable[[Visit, int, int, float], None]
+
+
+class Runtime:
+    """Made by Server when the application has started; every connection holds it until the end."""
+
+    __slots__ = (
+        "access",  # writes one line a request; None where that is not wanted
+        "app",  # the application
+        "calls",  # the calls of the application under way; the only strong references to their tasks
+        "config",  # the options
+        "connections",  # the open connections
+        "date",  # the value of the Date header, renewed with each tick
+        "loop",  # the event loop
+        "quiet",  # done once, after stop_accepting, nothing is open or running any more
+        "spawn",  # starts a coroutine as a task, in a context of its own
+        "state",  # what the application put into lifespan's state
+        "stopping",  # no new request is begun; answers say `Connection: close`
+        "time",  # seconds on a clock that never goes back; tests put their own here
+    )
+
+    def __init__(
+        self,
+        app: Application,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        state: dict[Any, Any] | None = None,
+        access: AccessLog | None = None,
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.loop = loop
+        self.state = {} if state is None else state
+        self.access = access
+        # Not loop.time: uvloop's stands still within a turn of the loop, and has whole milliseconds.
+        self.time: Callable[[], float] = time.monotonic
+        self.spawn = choose_spawn(loop)
+        self.connections: set[Connection] = set()
+        self.calls: set[ApplicationCall] = set()
+        self.stopping = False
+        self.quiet: asyncio.Future[None] = loop.create_future()
+        self.date = http_date()
+
+    def tick(self) -> None:
+        """The server's clock calls this about once a second: renew the date, end what is overdue."""
+        self.date = http_date()
+        now = self.time()
+        for connection in [each for each in self.connections if each.deadline <= now]:
+            connection.on_deadline()
+
+    def stop_accepting(self) -> None:
+        """Begin the end: connections close as soon as they owe nothing; `quiet` is done after the last."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.stop()
+        self.check_quiet()
+
+    def log_access(self, visit: Visit, status: int, sent: int) -> None:
+        if self.access is not None:
+            self.access(visit, status, sent, self.time() - visit.began)
+
+    def forget_connection(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        if self.stopping:
+            self.check_quiet()
+
+    def forget_call(self, call: "ApplicationCall") -> None:
+        self.calls.discard(call)
+        if self.stopping:
+            self.check_quiet()
+
+    def check_quiet(self) -> None:
+        if not (self.connections or self.calls or self.quiet.done()):
+            self.quiet.set_result(None)
+
+
+def choose_spawn(
+    loop: asyncio.AbstractEventLoop,
+) -> Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]:
+    """How this Python starts a task soonest: at once from 3.12 on, else in the loop's next turn.
+
+    3.13.0's `loop.create_task` refuses `eager_start`, so the Task is made directly. An eager task runs in
+    a copy of the current context, as one made by `create_task` does.
+    """
+    if sys.version_info >= (3, 12):
+        return partial(asyncio.Task, loop=loop, eager_start=True)
+    return loop.create_task
+
+
+def http_date() -> bytes:
+    """The time now as the value of a Date header (RFC 9110 section 5.6.7)."""
+    return formatdate(usegmt=True).encode("ascii")

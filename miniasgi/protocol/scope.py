@@ -1,0 +1,117 @@
+"""The request line and headers, as h11 read them, → the ASGI scope.
+
+It owns the reading of request targets (RFC 9112 section 3.2) and the keys of the scope (ASGI HTTP & WebSocket
+2.5, "HTTP Connection Scope" and "WebSocket Connection Scope"). It must not know sockets, states or
+answers: what cannot be read is a BadTarget, which says why. Next in reading order: `exchange`.
+"""
+
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
+
+import h11
+
+from ..asgi import Scope
+
+# The version of the ASGI specification, and of its part on HTTP and WebSocket, that the road keeps to.
+ASGI_VERSION = "3.0"
+SPEC_VERSION = "2.5"
+
+Address = tuple[str, int | None] | None
+
+
+class Endpoint(NamedTuple):
+    """Who speaks with whom: what every request of one connection has in common."""
+
+    client: Address  # (host, port); None on a unix socket
+    server: Address  # (host, port); (path, None) on a unix socket
+    secure: bool  # TLS
+
+
+class BadTarget(ValueError):
+    """A request target that cannot be served. `status` is what to answer."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:
+    """The scope of one HTTP request. Raises BadTarget."""
+    scope = common_scope(request, endpoint, root_path, state)
+    scope["type"] = "http"
+    scope["scheme"] = "https" if endpoint.secure else "http"
+    scope["method"] = request.method.decode("ascii")
+    scope["extensions"] = {}
+    return scope
+
+
+def websocket_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:
+    """The scope of one WebSocket; its headers are those of the handshake, all of them. Raises BadTarget."""
+    scope = common_scope(request, endpoint, root_path, state)
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if endpoint.secure else "ws"
+    scope["subprotocols"] = offered_subprotocols(request)
+    scope["extensions"] = {"websocket.http.response": {}}
+    return scope
+
+
+def common_scope(
+    request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]
+) -> dict[str, Any]:
+    target, host = read_target(request)
+    raw_path, _, query_string = target.partition(b"?")
+    path = raw_path.decode("ascii")  # h11 lets nothing but visible ASCII through
+    if "%" in path:
+        path = unquote(path)
+    if root_path:
+        # The proxy took the prefix off. ASGI's `path` is the whole path, `root_path` the part of it that
+        # belongs to whoever mounted the application.
+        path = root_path + path
+        raw_path = quote(root_path).encode("ascii") + raw_path
+    headers = list(request.headers)
+    if host is not None:
+        headers = [(name, host if name == b"host" else value) for name, value in headers]
+    return {
+        "asgi": {"version": ASGI_VERSION, "spec_version": SPEC_VERSION},
+        "http_version": request.http_version.decode("ascii"),
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": query_string,
+        "root_path": root_path,
+        "headers": headers,
+        "client": endpoint.client,
+        "server": endpoint.server,
+        "state": state.copy(),
+    }
+
+
+def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
+    """(path and query, host) of the four forms of a target; the host only where the target names one."""
+    target = request.target
+    if target.startswith(b"/"):  # origin form (RFC 9112 section 3.2.1)
+        return target, None
+    if request.method == b"CONNECT":  # authority form (3.2.3)
+        raise BadTarget("CONNECT is for proxies, and this is none (RFC 9110 section 9.3.6)", 501)
+    if target == b"*":  # asterisk form (3.2.4)
+        if request.method != b"OPTIONS":
+            raise BadTarget("the request target * goes with OPTIONS only (RFC 9112 section 3.2.4)")
+        return target, None
+    scheme, separator, rest = target.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https"):  # absolute form (3.2.2)
+        # "the origin server MUST ignore the received Host header field (if any) and instead use the host
+        # information of the request-target"
+        end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+        path = rest[end:]
+        return path if path.startswith(b"/") else b"/" + path, rest[:end].rpartition(b"@")[2]
+    raise BadTarget("the request target begins with a slash (RFC 9112 section 3.2)")
+
+
+def offered_subprotocols(request: h11.Request) -> list[str]:
+    """The subprotocols that the client offers, in its order (RFC 6455 section 4.1)."""
+    return [
+        protocol.strip().decode("latin-1")
+        for name, value in request.headers
+        if name == b"sec-websocket-protocol"
+        for protocol in value.split(b",")
+        if protocol.strip()
+    ]

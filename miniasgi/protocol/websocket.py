@@ -1,0 +1,455 @@
+"""WebSocket: the handshake's rules, the ASGI side (WebSocketExchange), and wsproto's (WebSocketConnection).
+
+It owns the order of a WebSocket's ASGI messages, close codes, and the pings. The request was parsed by h11,
+whose connection writes the 101 too; wsproto is the authority on frames and extensions from then on. An
+exchange's wire is the HTTP connection until the application accepts, so a denial is an ordinary response,
+and a WebSocketConnection afterwards. This is the end of the road.
+"""
+
+import base64
+import binascii
+import logging
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+import h11
+from wsproto import events
+from wsproto.connection import Connection as WsprotoConnection
+from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import generate_accept_token
+
+from ..asgi import ASGIError, Message, Scope
+from .connection import Connection
+from .exchange import ApplicationCall, Headers, ResponseWire
+from .runtime import Visit
+
+log = logging.getLogger("miniasgi")
+
+# How much may wait for the application before the client has to: bytes, and messages, since an empty one
+# costs memory too. The websockets library lets 16 frames wait.
+HIGH_WATER = 64 * 1024
+MAX_WAITING = 64
+
+# ---- the opening handshake (RFC 6455 section 4.2.1) -------------------------------------------------------
+
+
+class Fault(NamedTuple):
+    """What is wrong with a handshake, as the response that says so."""
+
+    status: int
+    text: str
+    headers: Headers = ()
+
+
+def proposes_websocket(request: h11.Request) -> bool:
+    """Whether the client asks for a WebSocket. HTTP/1.0 has no Upgrade (RFC 9110 section 7.8)."""
+    return request.http_version != b"1.0" and "websocket" in tokens(request, b"upgrade")
+
+
+def handshake_fault(request: h11.Request) -> Fault | None:
+    """The first rule of the opening handshake that the request breaks, or None."""
+    if request.method != b"GET":
+        return Fault(405, "a WebSocket begins with GET (RFC 6455 section 4.1)", [(b"allow", b"GET")])
+    if "upgrade" not in tokens(request, b"connection"):
+        return Fault(
+            400,
+            "Upgrade: websocket came without Connection: Upgrade (RFC 6455 section 4.1); "
+            "a proxy in between has to pass both on",
+        )
+    if tokens(request, b"sec-websocket-version") != ["13"]:
+        newer = [(b"sec-websocket-version", b"13")]
+        return Fault(426, "Sec-WebSocket-Version is 13 (RFC 6455 section 4.2.2)", newer)
+    keys = [value for name, value in request.headers if name == b"sec-websocket-key"]
+    if len(keys) != 1 or not is_nonce(keys[0]):
+        return Fault(400, "Sec-WebSocket-Key is 16 bytes in base64 (RFC 6455 section 4.1)")
+    framing = {name: value for name, value in request.headers if name in BODY_FRAMING}
+    if framing not in ({}, {b"content-length": b"0"}):
+        return Fault(400, "a WebSocket handshake has no body (RFC 6455 section 4.1)")
+    return None
+
+
+BODY_FRAMING = (b"content-length", b"transfer-encoding")
+
+
+def tokens(request: h11.Request, name: bytes) -> list[str]:
+    """The comma-separated values of a header, in lower case."""
+    return [
+        token.strip().lower()
+        for each, value in request.headers
+        if each == name
+        for token in value.decode("latin-1").split(",")
+    ]
+
+
+def is_nonce(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        return False
+
+
+def acceptance(
+    scope: Scope, headers: Headers, subprotocol: str | None, deflate: bool
+) -> tuple[Headers, list[Extension]]:
+    """(headers of the 101, extensions agreed on). Raises ASGIError."""
+    key = next(value for name, value in scope["headers"] if name == b"sec-websocket-key")
+    lines = [
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-accept", generate_accept_token(key)),
+    ]
+    if subprotocol is not None:
+        if subprotocol not in scope["subprotocols"]:
+            raise ASGIError(
+                f"websocket.accept chose the subprotocol {subprotocol!r}, "
+                f"but the client offered {scope['subprotocols']} (RFC 6455 section 4.2.2)"
+            )
+        lines.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
+    agreed = negotiate_deflate(scope) if deflate else None
+    if agreed is not None:
+        extension, answer = agreed
+        lines.append((b"sec-websocket-extensions", answer))
+        return [*lines, *headers], [extension]
+    return [*lines, *headers], []
+
+
+def negotiate_deflate(scope: Scope) -> tuple[Extension, bytes] | None:
+    """The first offer of permessage-deflate that wsproto can keep, and our answer (RFC 7692 section 5)."""
+    for name, value in scope["headers"]:
+        if name == b"sec-websocket-extensions":
+            for offer in value.decode("latin-1").split(","):
+                if offer.partition(";")[0].strip() != PerMessageDeflate.name:
+                    continue
+                extension = PerMessageDeflate()
+                try:
+                    accepted = extension.accept(offer)
+                except ValueError:  # a window size that is no number
+                    continue
+                if isinstance(accepted, str):
+                    answer = f"{extension.name}; {accepted}" if accepted else extension.name
+                    return extension, answer.encode("ascii")
+    return None
+
+
+# ---- the ASGI side ----------------------------------------------------------------------------------------
+
+
+class HandshakeWire(ResponseWire, Protocol):
+    """The wire before acceptance: an HTTP connection that can become a WebSocketConnection."""
+
+    def upgrade(
+        self, exchange: "WebSocketExchange", headers: Headers, extensions: list[Extension]
+    ) -> "WebSocketConnection":
+        """Answer 101. Raises ASGIError."""
+
+
+class State(Enum):
+    """Where the application stands; each value completes "… was sent"."""
+
+    CONNECTING = "before websocket.accept"
+    DENYING = "after websocket.http.response.start"
+    OPEN = "after websocket.accept"
+    CLOSED = "after the application had closed the WebSocket"
+    GONE = "after the client had left"
+
+
+class WebSocketExchange(ApplicationCall):
+    """One WebSocket as the application has it. Made by Http1Connection; ends when the application does."""
+
+    GONE = State.GONE
+
+    __slots__ = (
+        "buffered",  # bytes of messages that wait for receive()
+        "disconnect",  # the last message for receive(), once the WebSocket is closed
+        "inbox",  # the messages that wait for receive()
+    )
+    wire: "HandshakeWire | WebSocketConnection"
+
+    def __init__(self, scope: Scope, wire: HandshakeWire) -> None:
+        super().__init__(scope, wire, State.CONNECTING)
+        self.inbox: deque[Message] = deque([{"type": "websocket.connect"}])
+        self.buffered = 0
+        self.disconnect: Message | None = None
+
+    # ---- from the wire ----
+
+    def on_message(self, data: str | bytes) -> None:
+        """A whole message has come."""
+        key = "text" if isinstance(data, str) else "bytes"
+        self.inbox.append({"type": "websocket.receive", key: data})
+        self.buffered += len(data)
+        self.wake()
+
+    def on_disconnect(self, code: int = CloseReason.ABNORMAL_CLOSURE, reason: str = "") -> None:
+        """The WebSocket is over: by the client, by the server, or lost (1006, RFC 6455 section 7.1.5)."""
+        if self.disconnect is None:
+            self.state = State.GONE
+            self.disconnect = {"type": "websocket.disconnect", "code": int(code), "reason": reason}
+            self.wake()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits for receive() that the client should wait."""
+        return self.buffered > HIGH_WATER or len(self.inbox) > MAX_WAITING
+
+    # ---- to the application ----
+
+    async def receive(self) -> Message:
+        """The next message, in the order in which they came; the last one is websocket.disconnect."""
+        while not self.inbox:
+            if self.disconnect is not None:
+                return self.disconnect
+            await self.news()
+        message = self.inbox.popleft()
+        self.buffered -= len(message.get("text") or message.get("bytes") or b"")
+        self.wire.want_body()
+        return message
+
+    # ---- from the application ----
+
+    def on_accept(self, message: Message) -> None:
+        assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
+        headers = list(message.get("headers", ()))
+        if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
+            raise ASGIError("websocket.accept names a subprotocol by 'subprotocol', not in 'headers'")
+        deflate = self.wire.runtime.config.ws_per_message_deflate
+        lines, extensions = acceptance(self.scope, headers, message.get("subprotocol"), deflate)
+        self.wire = self.wire.upgrade(self, lines, extensions)
+        self.state = State.OPEN
+        self.wire.begin()
+
+    def on_deny(self, message: Message) -> None:
+        """Closed before it was accepted: "the server must close the connection with … 403" (ASGI)."""
+        assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
+        self.wire.write_response(403, [(b"content-length", b"0")])
+        self.wire.write_body(b"", False)
+        self.denied()
+
+    def on_denial_start(self, message: Message) -> None:
+        assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
+        if "status" not in message:
+            raise ASGIError("websocket.http.response.start has no 'status', the response's status code")
+        self.wire.write_response(message["status"], message.get("headers", ()))
+        self.state = State.DENYING
+
+    def on_denial_body(self, message: Message) -> None:
+        assert not isinstance(self.wire, WebSocketConnection)  # DENYING
+        more_body = bool(message.get("more_body", False))
+        self.wire.write_body(message.get("body", b""), more_body)
+        if not more_body:
+            self.denied()
+
+    def on_send(self, message: Message) -> None:
+        assert isinstance(self.wire, WebSocketConnection)  # OPEN
+        text, data = message.get("text"), message.get("bytes")
+        if text is not None and data is None:
+            self.wire.send_message(text)
+        elif data is not None and text is None:
+            self.wire.send_message(data)
+        else:
+            raise ASGIError("websocket.send has either 'text' or 'bytes'; exactly one of them is not None")
+
+    def on_close(self, message: Message) -> None:
+        assert isinstance(self.wire, WebSocketConnection)  # OPEN
+        code, reason = message.get("code", CloseReason.NORMAL_CLOSURE), message.get("reason") or ""
+        if code not in SENDABLE_CODES:
+            raise ASGIError(f"websocket.close has the code {code!r}, not one to send (RFC 6455 section 7.4)")
+        self.wire.close(code, reason)
+        self.state = State.CLOSED
+
+    def denied(self) -> None:
+        self.on_disconnect()  # there never was a close frame: 1006
+        self.state = State.CLOSED
+
+    SEND = {
+        State.CONNECTING: {
+            "websocket.accept": on_accept,
+            "websocket.close": on_deny,
+            "websocket.http.response.start": on_denial_start,
+        },
+        State.DENYING: {"websocket.http.response.body": on_denial_body},
+        State.OPEN: {"websocket.send": on_send, "websocket.close": on_close},
+        State.CLOSED: {},
+        State.GONE: {},  # ClientDisconnected
+    }
+
+    def ended(self, error: BaseException | None) -> None:
+        if self.state is State.OPEN and error is None:
+            self.on_close({"type": "websocket.close"})
+        elif self.state in (State.CONNECTING, State.DENYING, State.OPEN):
+            if error is None:
+                log.error("%s: the application returned without an answer to the handshake", self.name)
+            self.wire.app_failed()
+
+
+# What a close frame of ours may say: RFC 6455 section 7.4.1, IANA's register, and the two free ranges.
+SENDABLE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
+
+# ---- wsproto's side ---------------------------------------------------------------------------------------
+
+# How long the client may take to answer our close frame, behind all that it has not read yet.
+CLOSE_TIMEOUT = 5.0
+
+
+class WebSocketConnection(Connection):
+    """One WebSocket on its transport. Made by Http1Connection.upgrade; ends by close frames, or is lost."""
+
+    __slots__ = (
+        "awaiting_pong",  # a ping was sent and not answered yet
+        "exchange",  # the ASGI side
+        "parts",  # what has come of the message under way
+        "sent",  # bytes of messages that were sent
+        "size",  # bytes in `parts`
+        "visit",  # for the access log, at the end
+        "wsproto",  # the authority on frames
+    )
+
+    def __init__(
+        self,
+        previous: Connection,
+        exchange: WebSocketExchange,
+        extensions: list[Extension],
+        visit: Visit,
+        early: bytes,
+    ) -> None:
+        super().__init__(previous.runtime, previous.transport)
+        self.exchange = exchange
+        self.visit = visit
+        self.wsproto = WsprotoConnection(ConnectionType.SERVER, extensions, early)
+        self.parts: list[Any] = []  # all str or all bytes
+        self.size = 0
+        self.sent = 0
+        self.awaiting_pong = False
+
+    def __repr__(self) -> str:
+        return f"<WebSocketConnection {self.wsproto.state.name} {self.exchange}>"
+
+    def begin(self) -> None:
+        """The application has accepted: take what came behind the handshake, and begin to ping."""
+        self.expect_within(self.runtime.config.ws_ping_interval)
+        self.pump()
+        self.want_body()
+        if self.runtime.stopping:
+            self.stop()
+
+    # ---- bytes in ----
+
+    def data_received(self, data: bytes) -> None:
+        self.wsproto.receive_data(data)
+        self.pump()
+
+    def eof_received(self) -> bool:
+        return False  # lost without a close frame: `connection_lost` tells
+
+    def pump(self) -> None:
+        for event in self.wsproto.events():
+            ON_EVENT[type(event)](self, event)
+            if not self.current:
+                return
+        if self.exchange.crowded:
+            self.pause_reading()
+
+    # ---- wsproto's events ----
+
+    def on_message(self, event: events.TextMessage | events.BytesMessage) -> None:
+        if self.wsproto.state is not ConnectionState.OPEN:
+            return  # we have said our close; the application is not told of what comes later
+        self.size += size_of(event.data)
+        if self.size > self.runtime.config.ws_max_size:
+            self.fail(CloseReason.MESSAGE_TOO_BIG, f"more than {self.runtime.config.ws_max_size} bytes")
+            return
+        self.parts.append(event.data)
+        if event.message_finished:
+            empty = "" if isinstance(event, events.TextMessage) else b""
+            self.exchange.on_message(empty.join(self.parts))
+            self.parts.clear()
+            self.size = 0
+
+    def on_ping(self, event: events.Ping) -> None:
+        if self.wsproto.state is ConnectionState.OPEN:
+            self.transport.write(self.wsproto.send(event.response()))
+
+    def on_pong(self, event: events.Pong) -> None:
+        if self.wsproto.state is ConnectionState.OPEN:
+            self.awaiting_pong = False
+            self.expect_within(self.runtime.config.ws_ping_interval)
+
+    def on_close(self, event: events.CloseConnection) -> None:
+        if self.wsproto.state is ConnectionState.REMOTE_CLOSING:  # the client's, which we answer
+            self.transport.write(self.wsproto.send(event.response()))
+            self.exchange.on_disconnect(event.code, event.reason or "")
+            self.transport.close()
+        elif self.wsproto.state is ConnectionState.CLOSED:  # the client's answer to ours
+            self.transport.close()
+        else:  # wsproto could not read on, and says with which code that is told
+            self.fail(event.code, event.reason or "")
+
+    # ---- what the exchange asks ----
+
+    def send_message(self, data: str | bytes) -> None:
+        """Write one unfragmented message."""
+        message = events.TextMessage(data) if isinstance(data, str) else events.BytesMessage(data)
+        frame = self.wsproto.send(message)
+        self.transport.write(frame)
+        self.sent += len(frame)
+
+    def want_body(self) -> None:
+        """The application has taken a message: read on if that made room."""
+        if not self.exchange.crowded:
+            self.resume_reading()
+
+    def app_failed(self) -> None:
+        self.close(CloseReason.INTERNAL_ERROR, "")
+
+    # ---- the end ----
+
+    def close(self, code: int, reason: str) -> None:
+        """Say close, and wait for the client to say so too (RFC 6455 section 7.1.2)."""
+        if self.wsproto.state is ConnectionState.OPEN:
+            self.transport.write(self.wsproto.send(events.CloseConnection(code, reason)))
+            self.exchange.on_disconnect(code, reason)
+            self.expect_within(CLOSE_TIMEOUT)
+            self.resume_reading()
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close without waiting for an answer from a client that breaks the rules (section 7.1.7)."""
+        self.close(code, reason)
+        self.finish()
+
+    def on_deadline(self) -> None:
+        if self.wsproto.state is not ConnectionState.OPEN:
+            self.transport.abort()  # our close frame was not answered
+        elif self.awaiting_pong and not self.reading_paused:
+            self.fail(CloseReason.INTERNAL_ERROR, "no pong came")
+        else:
+            # While we do not read, a pong may lie unread: that is not the client's fault.
+            if not self.awaiting_pong:
+                self.transport.write(self.wsproto.send(events.Ping()))
+                self.awaiting_pong = True
+            self.expect_within(self.runtime.config.ws_ping_timeout)
+
+    def stop(self) -> None:
+        self.close(CloseReason.SERVICE_RESTART, "")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.exchange.on_disconnect()
+        self.runtime.log_access(self.visit, 101, self.sent)
+        super().connection_lost(exc)
+
+
+ON_EVENT: dict[type, Callable[[WebSocketConnection, Any], None]] = {
+    events.TextMessage: WebSocketConnection.on_message,
+    events.BytesMessage: WebSocketConnection.on_message,
+    events.Ping: WebSocketConnection.on_ping,
+    events.Pong: WebSocketConnection.on_pong,
+    events.CloseConnection: WebSocketConnection.on_close,
+}
+
+
+def size_of(data: str | bytes | bytearray) -> int:
+    """How many bytes the data is on the wire."""
+    return len(data.encode()) if isinstance(data, str) and not data.isascii() else len(data)

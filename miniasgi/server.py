@@ -1,0 +1,312 @@
+"""Server: open → lifespan → accept → drain → close; and `run`, which serves until a signal comes.
+
+Server is the one primitive that everything else uses: the command line, a program's own loop, a test. It
+owns the clock and the order of start and stop. It never touches signals, logging configuration or the loop
+policy: `run` does.
+"""
+
+import asyncio
+import importlib.util
+import logging
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from .asgi import Application, load_app
+from .config import Config, ConfigError, make_config
+from .lifespan import Lifespan, StartupFailed
+from .listen import AddressError, bind_advice, open_sockets, url_of
+from .observe.access import log_request
+from .protocol.connection import Arrival
+from .protocol.http1 import Http1Connection
+from .protocol.runtime import Runtime
+from .version import __version__
+
+log = logging.getLogger("miniasgi")
+
+# How often the clock ticks: the Date header has whole seconds, and no time limit needs to be exact.
+TICK = 1.0
+# Connections that wait to be accepted: as many as Node and uvicorn let wait, within the kernel's own limit.
+BACKLOG = 2048
+# How long a cancelled request may take to clean up.
+CLEAN_UP = 1.0
+
+
+class Stopped(StartupFailed):
+    """The server was asked to stop before the application had started."""
+
+
+class Server:
+    """Serves one application while its `async with` block runs.
+
+        async with Server(app, Config(port=0)) as server:
+            print(server.url)
+            await server.stopped()
+
+    Entering takes the address, starts the application, then accepts. Raises AddressError, StartupFailed.
+    Leaving stops as the promise is: running requests finish within `timeout_graceful_shutdown`, and the
+    application's shutdown is always run. `sockets` are bound ones to use in place of host and port.
+    """
+
+    def __init__(
+        self, app: Application, config: Config | None = None, *, sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        self.app = app
+        self.config = config or Config()
+        self.sockets = list(sockets)
+        self.asked = asyncio.Event()  # stop() was called
+        self.at_once = asyncio.Event()  # stop(at_once=True) was called
+
+    # ---- for the caller ----
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the server: http://127.0.0.1:8000."""
+        return url_of(self.sockets[0])
+
+    @property
+    def port(self) -> int:
+        """The port that the server has, also where it asked for port 0."""
+        port: int = self.sockets[0].getsockname()[1]
+        return port
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask the server to stop; from any thread, at any time, as often as you like. Returns immediately.
+
+        With `at_once` the running requests and the application's shutdown are cancelled, not waited for.
+        """
+        with suppress(RuntimeError):  # the loop is closed: the server has stopped
+            self.loop.call_soon_threadsafe(self.on_stop, at_once)
+
+    async def stopped(self) -> None:
+        """Return when `stop` was called."""
+        await self.asked.wait()
+
+    def on_stop(self, at_once: bool) -> None:
+        self.asked.set()
+        if at_once:
+            self.at_once.set()
+
+    # ---- start ----
+
+    async def __aenter__(self) -> Self:
+        self.loop = asyncio.get_running_loop()
+        self.sockets = self.sockets or open_sockets(self.config.host, self.config.port)
+        state: dict[Any, Any] = {}
+        self.lifespan = Lifespan(self.app, self.config.lifespan, self.config.timeout_lifespan, state)
+        try:
+            await self.unless(self.asked, self.lifespan.startup())
+            if self.asked.is_set():
+                raise Stopped("asked to stop during the application's startup")
+            access = log_request if self.config.access_log else None
+            self.runtime = Runtime(self.app, self.config, self.loop, state, access)
+            try:
+                await self.listen()
+            except BaseException:
+                await self.lifespan.shutdown()
+                raise
+        except BaseException:
+            self.close_sockets()
+            raise
+        self.clock = self.loop.call_later(until_next_tick(), self.tick)
+        return self
+
+    async def listen(self) -> None:
+        """From here on clients are accepted."""
+        arrival = partial(Arrival, self.runtime, Http1Connection)
+        self.listeners: list[asyncio.AbstractServer] = []
+        for sock in self.sockets:
+            try:
+                self.listeners.append(await self.loop.create_server(arrival, sock=sock, backlog=BACKLOG))
+            except OSError as error:  # another server bound the address as we did, and listened first
+                raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
+
+    def tick(self) -> None:
+        self.runtime.tick()
+        self.clock = self.loop.call_later(until_next_tick(), self.tick)
+
+    # ---- stop ----
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for listener in self.listeners:
+            listener.close()
+        try:
+            self.runtime.stop_accepting()
+            await self.unless(self.at_once, self.quiet())
+            await self.cancel_calls()
+        finally:
+            self.clock.cancel()
+            await self.unless(self.at_once, self.lifespan.shutdown())
+            self.close_sockets()
+
+    async def quiet(self) -> None:
+        """Return when every connection is closed and every call of the application has ended; or in time."""
+        await asyncio.wait((self.runtime.quiet,), timeout=self.config.timeout_graceful_shutdown)
+
+    async def cancel_calls(self) -> None:
+        """End what is still running after its time, and say what it was."""
+        calls = list(self.runtime.calls)
+        for call in calls:
+            log.warning("%s: still running when the server stopped; cancelled", call.name)
+            call.task.cancel()
+        if calls:
+            await asyncio.wait([call.task for call in calls], timeout=CLEAN_UP)
+        for call in self.runtime.calls:
+            log.error("%s: goes on in spite of being cancelled; left behind", call.name)
+        for connection in list(self.runtime.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # the loop tells the connections that they are lost
+
+    def close_sockets(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+
+    async def unless(self, event: asyncio.Event, work: Awaitable[None]) -> None:
+        """Wait for the work, or cancel it as soon as the event is set. Raises what the work raises."""
+        working, signalled = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait((working, signalled), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            signalled.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.wait((working,))
+        if not working.cancelled():
+            working.result()
+
+
+def until_next_tick() -> float:
+    """Ticks fall on whole seconds, so that the Date header is never a second behind."""
+    return TICK - time.time() % TICK
+
+
+# ---- run: a server of its own process ---------------------------------------------------------------------
+
+
+def run(app: Application | str, **options: Any) -> None:
+    """Serve until SIGINT or SIGTERM, or until the process is interrupted a second time.
+
+    `app` is an application or its name, `module:attribute`; the options are Config's. Raises UsageError
+    (LoadError, AddressError, ConfigError), and StartupFailed.
+    """
+    config = make_config(options)
+    configure_logging(config.log_level)
+    sockets = open_sockets(config.host, config.port)
+    if isinstance(app, str):
+        name, app = app, load_app(app, app_dir=config.app_dir, factory=config.factory)
+    else:
+        name = getattr(app, "__qualname__", type(app).__qualname__)
+    serve(app, name, config, sockets)
+
+
+def serve(app: Application, name: str, config: Config, sockets: Sequence[socket.socket]) -> None:
+    """Serve `app`, called `name` in the log, on bound sockets until a signal comes."""
+    loop = choose_loop(config.loop)()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(serve_until_signal(Server(app, config, sockets=sockets), name))
+    finally:
+        leave(loop)
+
+
+async def serve_until_signal(server: Server, name: str) -> None:
+    server.loop = asyncio.get_running_loop()  # signals may come before `async with` has begun
+    with stop_on_signals(server):
+        try:
+            async with server:
+                announce(server, name)
+                await server.stopped()
+                log.info("Stopping: running requests have %g s", server.config.timeout_graceful_shutdown)
+        except Stopped:
+            pass
+        log.info("Stopped")
+
+
+def announce(server: Server, name: str) -> None:
+    places = " and ".join(dict.fromkeys(url_of(sock) for sock in server.sockets))
+    if server.config.host in ("0.0.0.0", "::", ""):
+        places += " (every address of this machine)"
+    loop = type(server.loop).__module__.partition(".")[0]
+    log.info("miniasgi %s serves %s on %s", __version__, name, places)
+    log.info(
+        "Process %d, Python %s, %s; Ctrl+C or SIGTERM stops it", os.getpid(), platform.python_version(), loop
+    )
+
+
+@contextmanager
+def stop_on_signals(server: Server) -> Iterator[None]:
+    """The first signal asks for a graceful stop, the second ends at once."""
+    counted = 0
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        nonlocal counted
+        counted += 1
+        if counted == 1:
+            server.stop()
+            return
+        server.stop(at_once=True)
+        if counted > 2 or not server.asked.is_set():  # the application keeps the loop from turning: use force
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the event loop that the option names."""
+    if name == "uvloop" or (name == "auto" and importlib.util.find_spec("uvloop")):
+        try:
+            import uvloop
+        except ImportError as error:
+            raise ConfigError("--loop uvloop needs uvloop: pip install 'miniasgi[uvloop]'") from error
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def leave(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the loop. Unlike asyncio.run it does not wait for ever for a task that will not be cancelled."""
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=CLEAN_UP))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def configure_logging(level: str) -> None:
+    """Log to the terminal, by the loggers `miniasgi` (stderr) and `miniasgi.access` (stdout) alone.
+
+    A program that has given them handlers of its own keeps those.
+    """
+    if log.handlers:
+        return
+    log.setLevel(level.upper())
+    log.propagate = False
+    errors = logging.StreamHandler(sys.stderr)
+    errors.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.addHandler(errors)
+    access = logging.getLogger("miniasgi.access")
+    if not access.handlers:
+        lines = logging.StreamHandler(sys.stdout)
+        lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        access.addHandler(lines)
+        access.propagate = False
