@@ -135,8 +135,6 @@ class ApplicationCall:
         act(self, message)
         if self.wire.congested:
             await self.wire.drained()
-            if self.state is self.GONE:
-                raise self.refusal(message)
 
     def refusal(self, message: Message) -> Exception:
         if self.state is self.GONE:

@@ -19,7 +19,7 @@ from wsproto import events
 from wsproto.connection import Connection as WsprotoConnection
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.extensions import Extension, PerMessageDeflate
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 from wsproto.utilities import generate_accept_token
 
 from ..asgi import ASGIError, Message, Scope
@@ -117,6 +117,34 @@ def acceptance(
     return [*lines, *headers], []
 
 
+class Deflate(PerMessageDeflate):
+    """wsproto's permessage-deflate, made to leave control frames alone.
+
+    wsproto 1.3 forgets that a message is compressed at a ping between two of its fragments. Control frames
+    may stand there (RFC 6455 section 5.4), and are never compressed (RFC 7692 section 6.1).
+    """
+
+    control = False  # the frame under way is a control frame
+
+    def frame_inbound_header(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        self.control = opcode.iscontrol()
+        if self.control:
+            return RsvBits(False, False, False)  # none of the reserved bits is ours
+        return super().frame_inbound_header(proto, opcode, rsv, payload_length)
+
+    def frame_inbound_payload_data(
+        self, proto: FrameDecoder | FrameProtocol, data: bytes
+    ) -> bytes | CloseReason:
+        return data if self.control else super().frame_inbound_payload_data(proto, data)
+
+    def frame_inbound_complete(
+        self, proto: FrameDecoder | FrameProtocol, fin: bool
+    ) -> bytes | CloseReason | None:
+        return None if self.control else super().frame_inbound_complete(proto, fin)
+
+
 def negotiate_deflate(scope: Scope) -> tuple[Extension, bytes] | None:
     """The first offer of permessage-deflate that wsproto can keep, and our answer (RFC 7692 section 5)."""
     for name, value in scope["headers"]:
@@ -124,7 +152,7 @@ def negotiate_deflate(scope: Scope) -> tuple[Extension, bytes] | None:
             for offer in value.decode("latin-1").split(","):
                 if offer.partition(";")[0].strip() != PerMessageDeflate.name:
                     continue
-                extension = PerMessageDeflate()
+                extension = Deflate()
                 try:
                     accepted = extension.accept(offer)
                 except ValueError:  # a window size that is no number

@@ -1,0 +1,8 @@
+from django.urls import path
+
+from . import consumers
+
+websocket_urlpatterns = [
+    path("ws/echo/", consumers.EchoConsumer.as_asgi()),
+    path("ws/room/<slug:name>/", consumers.RoomConsumer.as_asgi()),
+]

@@ -1,0 +1,141 @@
+"""Fixtures for all tests: servers in process and as processes, and tools that a machine may lack."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from miniasgi import Config, Server
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def need():
+    """`need("redis-server", install=…)`: the path of a tool; skips where there is none, and says how to get it.
+
+    With MINIASGI_TESTS_NEED_ALL set, as in CI, a missing tool fails the test.
+    """
+
+    def find(*names, install):
+        for name in names:
+            if path := shutil.which(name):
+                return path
+        text = f"{names[0]} is missing: install {install}"
+        if os.environ.get("MINIASGI_TESTS_NEED_ALL"):
+            pytest.fail(text)
+        pytest.skip(text)
+
+    return find
+
+
+@pytest.fixture
+def serving():
+    """`async with serving(app, **options) as server`: a server on a free port, in the test's own loop."""
+
+    def make(app, **options):
+        return Server(app, Config(**{"port": 0, "access_log": False, **options}))
+
+    return make
+
+
+@pytest.fixture
+async def raw():
+    """`reader, writer = await raw(server)`: a TCP connection, closed after the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def connect(server):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            stack.callback(writer.close)
+            return reader, writer
+
+        yield connect
+
+
+class ServerProcess:
+    """`python -m miniasgi serve …` on a free port. Made by the fixture `process`, which ends it."""
+
+    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True):
+        command = [sys.executable, "-m", "miniasgi", "serve", app, "--port", "0", *options]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})}
+        self.popen = subprocess.Popen(
+            command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines = []
+        self.changed = threading.Condition()
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+        if announced:
+            self.url = re.search(r"http://\S+", self.wait_for("http://"))[0]
+            self.port = int(self.url.rpartition(":")[2])
+            self.wait_for("Process")
+
+    def read(self):
+        for line in self.popen.stdout:
+            with self.changed:
+                self.lines.append(line.rstrip("\n"))
+                self.changed.notify_all()
+        with self.changed:
+            self.lines.append("")  # the end
+            self.changed.notify_all()
+
+    def wait_for(self, text, timeout=30):
+        """The first line of output with this text in it."""
+
+        def found():
+            return next((line for line in self.lines if text in line), None)
+
+        with self.changed:
+            self.changed.wait_for(
+                lambda: found() is not None or (self.lines and self.lines[-1] == ""), timeout
+            )
+            line = found()
+        assert line is not None, f"no {text!r} in the server's output:\n" + "\n".join(self.lines)
+        return line
+
+    def send_signal(self, number=signal.SIGTERM):
+        self.popen.send_signal(number)
+
+    def wait(self, timeout=30):
+        """Wait for the end; the exit code."""
+        code = self.popen.wait(timeout)
+        self.reader.join()
+        return code
+
+    def stop(self, number=signal.SIGTERM, timeout=30):
+        self.send_signal(number)
+        return self.wait(timeout)
+
+    @property
+    def output(self):
+        return "\n".join(self.lines)
+
+    def end(self):
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.wait()
+        self.popen.stdout.close()
+
+
+@pytest.fixture
+def process():
+    """`process("module:app", "--option", …)`: a server as a process of its own, ended after the test."""
+    started = []
+
+    def start(app, *options, **arguments):
+        server = ServerProcess.__new__(ServerProcess)
+        started.append(server)
+        server.__init__(app, *options, **arguments)
+        return server
+
+    yield start
+    for server in started:
+        server.end()
