@@ -80,7 +80,7 @@ class MemoryClient:
         self.runtime.time = lambda: self.now
         self.runtime.date = DATE
         if spawn is not None:
-            self.runtime.spawn = spawn
+            self.runtime.start_task = spawn
         self.transport = MemoryTransport(self.loop)
         self.transport.protocol = Arrival(self.runtime, Http1Connection)
         self.transport.protocol.connection_made(self.transport)

@@ -6,6 +6,7 @@ It knows nothing of HTTP or WebSocket. Next in reading order: `connection`.
 """
 
 import asyncio
+import contextvars
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -42,10 +43,11 @@ class Runtime:
         "calls",  # the calls of the application under way; the only strong references to their tasks
         "config",  # the options
         "connections",  # the open connections
+        "context",  # the context variables as they were when the server started
         "date",  # the value of the Date header, renewed with each tick
         "loop",  # the event loop
         "quiet",  # done once, after stop_accepting, nothing is open or running any more
-        "spawn",  # starts a coroutine as a task, in a context of its own
+        "start_task",  # starts a coroutine in a given context, as soon as this Python can
         "state",  # what the application put into lifespan's state
         "stopping",  # no new request is begun; answers say `Connection: close`
         "time",  # seconds on a clock that never goes back; tests put their own here
@@ -66,12 +68,21 @@ class Runtime:
         self.access = access
         # Not loop.time: uvloop's stands still within a turn of the loop, and has whole milliseconds.
         self.time: Callable[[], float] = time.monotonic
-        self.spawn = choose_spawn(loop)
+        self.start_task = choose_start_task(loop)
+        self.context = contextvars.copy_context()
         self.connections: set[Connection] = set()
         self.calls: set[ApplicationCall] = set()
         self.stopping = False
         self.quiet: asyncio.Future[None] = loop.create_future()
         self.date = http_date()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Start a call of the application, in a context of its own.
+
+        The context is the server's, not the current one: an application that resumes reading, or whose
+        end lets the next request begin, would hand its own on to that request.
+        """
+        return self.start_task(coroutine, context=self.context.copy())
 
     def tick(self) -> None:
         """The server's clock calls this about once a second: renew the date, end what is overdue."""
@@ -106,13 +117,10 @@ class Runtime:
             self.quiet.set_result(None)
 
 
-def choose_spawn(
-    loop: asyncio.AbstractEventLoop,
-) -> Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]:
+def choose_start_task(loop: asyncio.AbstractEventLoop) -> Callable[..., "asyncio.Task[None]"]:
     """How this Python starts a task soonest: at once from 3.12 on, else in the loop's next turn.
 
-    3.13.0's `loop.create_task` refuses `eager_start`, so the Task is made directly. An eager task runs in
-    a copy of the current context, as one made by `create_task` does.
+    3.13.0's `loop.create_task` refuses `eager_start`, so the Task is made directly.
     """
     if sys.version_info >= (3, 12):
         return partial(asyncio.Task, loop=loop, eager_start=True)

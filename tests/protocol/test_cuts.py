@@ -76,12 +76,12 @@ async def conversation(pieces, spawn):
     return recorder.scopes, recorder.received, written
 
 
-def lazily(coroutine):
-    return asyncio.get_running_loop().create_task(coroutine)
+def lazily(coroutine, context):
+    return asyncio.get_running_loop().create_task(coroutine, context=context)
 
 
-def eagerly(coroutine):
-    return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
+def eagerly(coroutine, context):
+    return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True, context=context)
 
 
 SPAWNS = [lazily, eagerly] if sys.version_info >= (3, 12) else [lazily]

@@ -1,0 +1,894 @@
+"""The HTTP/1.1 half of the road, by hand, over a memory transport."""
+
+import asyncio
+import contextvars
+import math
+import sys
+
+import h11
+import pytest
+
+from miniasgi.asgi import ASGIError, ClientDisconnected
+from miniasgi.protocol.http1 import HIGH_WATER, MAX_UNWANTED, ON_EVENT
+from tests.applications import echo, hello, read_body, respond
+from tests.memory import DATE, MemoryClient
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def post(body, *lines):
+    return b"\r\n".join(
+        [b"POST / HTTP/1.1", b"Host: x", b"Content-Length: %d" % len(body), *lines, b"", body]
+    )
+
+
+def chunked(*lines):
+    return b"\r\n".join([b"POST / HTTP/1.1", b"Host: x", b"Transfer-Encoding: chunked", *lines, b"", b""])
+
+
+def answering(body=b"", status=200, headers=()):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def head_of(written):
+    return written.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+
+
+# ---- what a response is made of ----
+
+
+async def test_a_small_response_is_one_write_with_date_and_server():
+    client = MemoryClient(hello)
+    await client.send(GET)
+    expected = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ndate: " + DATE + b"\r\nserver: miniasgi\r\n\r\nhello"
+    assert client.transport.writes == [expected]
+
+
+async def test_the_applications_own_date_and_server_stay():
+    client = MemoryClient(answering(headers=[(b"Date", b"a"), (b"Server", b"b"), (b"content-length", b"0")]))
+    await client.send(GET)
+    assert client.written == b"HTTP/1.1 200 OK\r\nDate: a\r\nServer: b\r\ncontent-length: 0\r\n\r\n"
+
+
+async def test_a_body_without_length_is_chunked():
+    client = MemoryClient(answering(b"hello"))
+    await client.send(GET)
+    assert b"transfer-encoding: chunked" in head_of(client.written)
+    assert client.written.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    assert not client.transport.closing
+
+
+async def test_a_body_without_length_ends_by_close_on_http_1_0():
+    client = MemoryClient(answering(b"hello"))
+    await client.send(b"GET / HTTP/1.0\r\n\r\n")
+    head = head_of(client.written)
+    assert b"connection: close" in head
+    assert b"transfer-encoding: chunked" not in head
+    assert client.written.endswith(b"\r\n\r\nhello")
+    assert client.transport.closing
+
+
+async def test_the_head_waits_for_the_first_of_the_body():
+    """ "The protocol server must not start sending the response … until it has received at least one …" (ASGI)"""
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await go_on.wait()
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        await asyncio.Event().wait()
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written == b""
+    go_on.set()
+    await client.turns()
+    assert client.written.endswith(b"\r\n\r\n")  # an empty first part sends the head alone
+    client.transport.lose()
+    for call in client.runtime.calls:
+        call.task.cancel()
+    await client.turns()
+
+
+async def test_head_has_the_headers_of_get_and_no_body():
+    client = MemoryClient(hello)
+    await client.send(GET)
+    get = client.written
+    client = MemoryClient(hello)
+    await client.send(GET.replace(b"GET", b"HEAD"))
+    assert client.written + b"hello" == get
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_some_statuses_have_no_body(status):
+    client = MemoryClient(answering(b"not to be sent", status))
+    await client.send(GET, GET)
+    assert client.written.count(b"HTTP/1.1 %d " % status) == 2
+    assert b"not to be" not in client.written
+    assert b"chunked" not in client.written
+
+
+async def test_a_204_has_no_content_length():
+    client = MemoryClient(answering(status=204, headers=[(b"content-length", b"0")]))
+    await client.send(GET)
+    assert b"content-length" not in client.written
+
+
+async def test_transfer_encoding_from_the_application_is_ignored():
+    client = MemoryClient(
+        answering(b"hi", headers=[(b"transfer-encoding", b"gzip"), (b"content-length", b"2")])
+    )
+    await client.send(GET)
+    assert b"transfer-encoding" not in client.written
+    assert client.written.endswith(b"\r\n\r\nhi")
+
+
+async def test_a_large_part_is_not_copied_into_another_write():
+    body = bytes(100_000)
+    client = MemoryClient(answering(body, headers=[(b"content-length", b"100000")]))
+    await client.send(GET)
+    assert client.transport.writes[-1] == body
+    assert client.written.endswith(b"\r\n\r\n" + body)
+
+
+async def test_an_unknown_status_has_no_reason():
+    client = MemoryClient(answering(status=299, headers=[(b"content-length", b"0")]))
+    await client.send(GET)
+    assert client.written.startswith(b"HTTP/1.1 299 \r\n")
+
+
+# ---- keep-alive and pipelining ----
+
+
+async def test_a_connection_serves_one_request_after_another():
+    client = MemoryClient(echo)
+    await client.send(post(b"a"), post(b"b"), GET)
+    assert client.written.count(b"HTTP/1.1 200 OK") == 3
+    assert not client.transport.closing
+
+
+async def test_connection_close_of_either_side_closes():
+    client = MemoryClient(hello)
+    await client.send(LAST)
+    assert b"connection: close" in head_of(client.written)
+    assert client.transport.closing
+    client = MemoryClient(answering(headers=[(b"connection", b"close"), (b"content-length", b"0")]))
+    await client.send(GET)
+    assert client.transport.closing
+
+
+async def test_pipelined_requests_are_answered_in_order_and_one_at_a_time():
+    running = 0
+    gates = [asyncio.Event() for _ in range(3)]
+
+    async def app(scope, receive, send):
+        nonlocal running
+        running += 1
+        assert running == 1
+        number = int(scope["path"][1:])
+        await gates[number].wait()
+        running -= 1
+        await respond(send, b"answer %d" % number)
+
+    client = MemoryClient(app)
+    await client.send(b"".join(GET.replace(b"/ ", b"/%d " % i) for i in range(3)))
+    for gate in reversed(gates):
+        gate.set()
+        await client.turns()
+    bodies = [part for part in client.written.split(b"\r\n") if b"answer" in part]
+    assert [body.partition(b"HTTP")[0] for body in bodies] == [b"answer 0", b"answer 1", b"answer 2"]
+
+
+async def test_four_hundred_pipelined_requests_do_not_nest():
+    """With eager tasks an application could be called within the send() of the one before it."""
+    depths = []
+
+    async def app(scope, receive, send):
+        depths.append(len(list(frames())))
+        await respond(send, b"x")
+
+    def frames():
+        frame = sys._getframe(1)
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
+    client = MemoryClient(app)
+    await client.send(GET * 400)
+    await client.turns(5000)
+    assert client.written.count(b"HTTP/1.1 200 OK") == 400
+    assert max(depths) - min(depths) <= 8
+
+
+async def test_each_request_has_headers_and_state_of_its_own():
+    scopes = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        scope["headers"].append((b"x", b"y"))
+        scope["state"]["seen"] = True
+        await respond(send)
+
+    client = MemoryClient(app, state={"shared": []})
+    await client.send(GET, GET)
+    assert scopes[1]["headers"] == [(b"host", b"x"), (b"x", b"y")]
+    assert scopes[1]["state"] == {"shared": [], "seen": True}
+    assert client.runtime.state == {"shared": []}
+    assert scopes[0]["state"]["shared"] is scopes[1]["state"]["shared"]
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+async def test_each_request_runs_in_a_context_of_its_own(go_on):
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(variable.get())
+        variable.set("set")
+        if go_on:  # the next request is begun by the loop, on behalf of this one
+            await asyncio.sleep(0)
+        await respond(send)
+
+    client = MemoryClient(app)
+    await client.send(GET * 3, GET)
+    assert seen == ["unset"] * 4
+
+
+# ---- request bodies ----
+
+
+async def test_a_body_is_streamed_and_never_collected():
+    parts = []
+
+    async def app(scope, receive, send):
+        more_body = True
+        while more_body:
+            message = await receive()
+            parts.append(message["body"])
+            more_body = message["more_body"]
+        await respond(send)
+
+    client = MemoryClient(app)
+    whole = post(b"abc")
+    await client.send(whole[:-3], b"a", b"b", b"c")
+    assert b"".join(parts) == b"abc"
+    assert len(parts) >= 3
+
+
+async def test_a_small_request_is_whole_in_its_first_message():
+    messages = []
+
+    async def app(scope, receive, send):
+        messages.append(await receive())
+        await respond(send)
+
+    client = MemoryClient(app)
+    await client.send(post(b"abc"), GET)
+    assert messages == [
+        {"type": "http.request", "body": b"abc", "more_body": False},
+        {"type": "http.request", "body": b"", "more_body": False},
+    ]
+    assert all(type(message["body"]) is bytes for message in messages)
+
+
+async def test_100_continue_is_said_when_the_application_first_asks():
+    ask = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await ask.wait()
+        await respond(send, await read_body(receive))
+
+    client = MemoryClient(app)
+    request = post(b"hi", b"Expect: 100-continue")
+    await client.send(request[:-2])
+    assert client.written == b""
+    ask.set()
+    await client.turns()
+    assert client.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await client.send(b"hi")
+    assert client.written.endswith(b"\r\n\r\nhi")
+    assert not client.transport.closing
+
+
+async def test_100_continue_is_not_said_to_an_application_that_does_not_ask():
+    """And nobody could tell the body from the next request then, so the connection is closed."""
+    client = MemoryClient(hello)
+    await client.send(post(b"hi", b"Expect: 100-continue")[:-2])
+    assert b"100 Continue" not in client.written
+    assert b"connection: close" in head_of(client.written)
+    assert client.transport.eof_written
+
+
+async def test_a_sender_waits_while_the_application_does_not_receive():
+    go_on = asyncio.Event()
+    got = []
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        got.append(await read_body(receive))
+        await respond(send)
+
+    client = MemoryClient(app)
+    body = bytes(HIGH_WATER + 1)
+    whole = post(body + b"rest")
+    await client.send(whole[: -len(body) - 4] + body[:1000])
+    assert client.transport.reading
+    await client.send(body[1000:])
+    assert not client.transport.reading
+    go_on.set()
+    await client.turns()
+    assert client.transport.reading
+    await client.send(b"rest")
+    assert got == [body + b"rest"]
+
+
+async def test_a_sender_of_pipelined_requests_waits_too():
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send)
+
+    client = MemoryClient(app)
+    many = HIGH_WATER // len(GET) + 2
+    await client.send(GET * many)
+    assert not client.transport.reading
+    go_on.set()
+    await client.turns(many * 10)
+    assert client.transport.reading
+    assert client.written.count(b"HTTP/1.1 200 OK") == many
+
+
+async def test_the_rest_of_a_body_that_nobody_wants_is_dropped_and_the_connection_kept():
+    client = MemoryClient(hello)
+    body = bytes(10_000)
+    whole = post(body)
+    await client.send(whole[:-5000], whole[-5000:], GET)
+    assert client.written.count(b"HTTP/1.1 200 OK") == 2
+    assert not client.transport.closing
+
+
+async def test_too_much_of_a_body_that_nobody_wants_closes_in_stages():
+    client = MemoryClient(hello)
+    whole = post(bytes(MAX_UNWANTED * 2))
+    await client.send(whole[:1000], whole[1000:])
+    assert client.transport.eof_written
+    assert not client.transport.closing
+    await client.send(b"more")  # read and dropped
+    await client.end()
+    assert client.transport.closing
+    assert not client.transport.aborted
+
+
+# ---- clients that leave ----
+
+
+async def test_a_client_that_leaves_in_mid_upload_is_told_at_once():
+    received = []
+
+    async def app(scope, receive, send):
+        received.append(await receive())
+        received.append(await receive())
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "http.response.start", "status": 200})
+
+    client = MemoryClient(app)
+    await client.send(post(b"abc")[:-1])
+    await client.end()
+    assert received == [
+        {"type": "http.request", "body": b"ab", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    assert client.written == b""
+    assert not client.runtime.calls
+
+
+async def test_receive_after_the_request_waits_for_the_client_to_leave():
+    received = []
+
+    async def app(scope, receive, send):
+        await receive()
+        received.append(await receive())
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "http.response.start", "status": 200})
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert received == []
+    client.transport.lose()
+    await client.turns()
+    assert received == [{"type": "http.disconnect"}]
+    assert not client.runtime.calls
+
+
+async def test_receive_after_the_response_is_a_disconnect():
+    received = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await respond(send)
+        received.append(await receive())
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert received == [{"type": "http.disconnect"}]
+
+
+async def test_two_calls_of_receive_at_once_are_both_woken():
+    """Frameworks listen for the disconnect beside reading the body; one may be cancelled."""
+    received = []
+
+    async def app(scope, receive, send):
+        await receive()
+        first, second, third = (asyncio.ensure_future(receive()) for _ in range(3))
+        await asyncio.sleep(0)
+        second.cancel()
+        received.extend([await first, await third])
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    client.transport.lose()
+    await client.turns()
+    assert received == [{"type": "http.disconnect"}] * 2
+
+
+async def test_a_client_that_ends_its_side_is_still_answered():
+    """Which an application that never asked for the disconnect cannot know of; nc and old scripts do it."""
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send, b"for " + scope["path"].encode())
+
+    client = MemoryClient(app)
+    await client.send(GET + GET.replace(b"/ ", b"/2 "))
+    assert client.connection.eof_received() is True
+    go_on.set()
+    await client.turns()
+    assert client.written.count(b"HTTP/1.1 200 OK") == 2
+    assert client.written.endswith(b"for /2")
+    assert client.transport.closing
+    assert not client.transport.aborted
+
+
+async def test_send_waits_for_a_client_that_does_not_read():
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        for number in range(3):
+            await send({"type": "http.response.body", "body": b"x", "more_body": number < 2})
+            sent.append(number)
+
+    client = MemoryClient(app)
+    client.connection.pause_writing()
+    await client.send(GET)
+    assert sent == []
+    client.connection.resume_writing()
+    await client.turns()
+    assert sent == [0, 1, 2]
+
+
+async def test_a_client_that_leaves_while_send_waits_ends_the_wait():
+    ended = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        except OSError as error:
+            ended.append(error)
+            raise
+
+    client = MemoryClient(app)
+    client.connection.pause_writing()
+    await client.send(GET)
+    client.transport.lose(ConnectionResetError())
+    await client.turns()
+    assert type(ended[0]) is ClientDisconnected
+    assert not client.runtime.calls
+
+
+async def test_an_application_that_never_waits_learns_that_its_client_left():
+    """Its send() has to give the loop a turn once the transport is closing, or nobody could tell it."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            if not client.transport.closing:
+                client.transport.close()  # as the transport does when a write fails
+        raise AssertionError("it never learnt")
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert not client.runtime.calls
+
+
+async def test_an_error_that_a_framework_makes_of_the_disconnect_is_not_logged(caplog):
+    async def app(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        try:
+            await send({"type": "http.response.start", "status": 200})
+        except OSError as error:
+            raise ExceptionGroup("of a task group", [RuntimeError("client gone")]) from error
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    client.transport.lose()
+    await client.turns()
+    # The group's own leaf does not stem from the disconnect: that one is an error.
+    assert "client gone" in caplog.text
+    caplog.clear()
+
+    async def wrapping(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        try:
+            await send({"type": "http.response.start", "status": 200})
+        except OSError:
+            raise RuntimeError("client gone")  # noqa: B904  # as frameworks do
+
+    client = MemoryClient(wrapping)
+    await client.send(GET)
+    client.transport.lose()
+    await client.turns()
+    assert not caplog.records
+
+
+# ---- the application's mistakes ----
+
+
+async def test_an_application_that_raises_before_its_answer_is_a_500_without_a_word_of_it(caplog):
+    async def app(scope, receive, send):
+        raise ValueError("secret")
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert b"secret" not in client.written
+    assert "GET / from 127.0.0.1:50000: the application raised" in caplog.text
+    assert "ValueError: secret" in caplog.text
+
+
+async def test_an_application_that_raises_between_start_and_body_is_a_500(caplog):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        raise ValueError
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written.startswith(b"HTTP/1.1 500 ")
+
+
+async def test_an_application_that_raises_in_its_body_resets_the_connection(caplog):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        raise ValueError
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written.endswith(b"4\r\npart\r\n")
+    assert client.transport.aborted
+
+
+@pytest.mark.parametrize("messages", [0, 1, 2])
+async def test_an_application_that_returns_too_early_is_named_in_the_log(messages, caplog):
+    async def app(scope, receive, send):
+        if messages > 0:
+            await send({"type": "http.response.start", "status": 200})
+        if messages > 1:
+            await send({"type": "http.response.body", "body": b"part", "more_body": True})
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert "the application returned" in caplog.text
+    assert client.transport.aborted == (messages == 2)
+    assert client.written.startswith(b"HTTP/1.1 500 ") == (messages < 2)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        {},
+        {"status": "200"},
+        {"status": 99},
+        {"status": 101},
+        {"status": 200, "headers": [(b"bad name", b"x")]},
+        {"status": 200, "headers": [(b"a", b"new\r\nline: x")]},
+        {"status": 200, "headers": [(b"a", b"nul\0")]},
+        {"status": 200, "headers": [(b"content-length", b"many")]},
+    ],
+)
+async def test_a_bad_start_is_raised_from_send_and_a_good_one_may_follow(start):
+    async def app(scope, receive, send):
+        with pytest.raises(ASGIError, match="http.response.start"):
+            await send({"type": "http.response.start", **start})
+        await respond(send, b"mended")
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written.endswith(b"mended")
+
+
+@pytest.mark.parametrize("body", [b"four", b"longer than five"])
+async def test_a_body_that_is_not_as_long_as_promised_is_raised_and_becomes_a_500(body, caplog):
+    client = MemoryClient(answering(body, headers=[(b"content-length", b"5")]))
+    await client.send(GET)
+    assert "ASGIError: http.response.body cannot be sent: Too " in caplog.text
+    assert client.written.startswith(b"HTTP/1.1 500 ")
+    assert body not in client.written
+
+
+async def test_a_stream_that_is_longer_than_promised_never_sends_the_excess(caplog):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"12345", "more_body": True})
+        await send({"type": "http.response.body", "body": b"excess"})
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written.endswith(b"\r\n\r\n12345")
+    assert client.transport.aborted
+
+
+async def test_an_application_that_goes_on_after_its_response_does_not_hold_up_the_next():
+    done = asyncio.Event()
+    finished = []
+
+    async def app(scope, receive, send):
+        await respond(send)
+        await send({"type": "http.response.body", "body": b"ignored"})
+        await done.wait()
+        finished.append(scope["path"])
+
+    client = MemoryClient(app)
+    await client.send(GET, GET)
+    assert client.written.count(b"HTTP/1.1 200 OK") == 2
+    assert b"ignored" not in client.written
+    assert len(client.runtime.calls) == 2
+    done.set()
+    await client.turns()
+    assert finished == ["/", "/"]
+
+
+# ---- the client's mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "rule"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400, b"Missing mandatory Host: header"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, b"multiple Host"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n", 400, b"illegal header line"),
+        (b"nonsense\r\n\r\n", 400, b"illegal request line"),
+        (b"\x16\x03\x01\x02\x00", 400, b"illegal request line"),
+        (b"GET nonsense HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"slash"),
+        (b"GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"OPTIONS"),
+        (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 501, b"CONNECT"),
+        (post(b"", b"Content-Length: 1"), 400, b"conflicting Content-Length"),
+        (chunked().replace(b"chunked", b"gzip"), 501, b"Only Transfer-Encoding: chunked"),
+        (chunked() + b"nonsense\r\n", 400, b"illegal chunk header"),
+    ],
+)
+async def test_a_broken_rule_is_named_and_the_connection_closed_in_stages(request_, status, rule):
+    client = MemoryClient(hello)
+    await client.send(request_ + GET)
+    assert client.written.startswith(b"HTTP/1.1 %d " % status)
+    assert client.written.count(b"HTTP/1.1 ") == 1
+    assert rule in client.written
+    assert b"connection: close" in head_of(client.written)
+    assert client.transport.eof_written
+    await client.pass_time(3)
+    assert client.transport.aborted
+
+
+async def test_a_head_without_end_is_a_431():
+    client = MemoryClient(hello)
+    await client.send(GET[:-2], b"A: " + b"a" * 70_000)
+    assert client.written.startswith(b"HTTP/1.1 431 ")
+    assert client.transport.eof_written
+
+
+async def test_bytes_that_break_a_rule_are_not_repeated():
+    client = MemoryClient(hello)
+    await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nsecret : token\r\n\r\n")
+    assert b"secret" not in client.written
+
+
+async def test_a_mistake_in_mid_response_breaks_off():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "http.response.body"})
+
+    client = MemoryClient(app)
+    await client.send(chunked(), b"nonsense\r\n")
+    assert client.written.count(b"HTTP/1.1") == 1
+    assert client.transport.aborted
+    assert not client.runtime.calls
+
+
+# ---- time ----
+
+
+async def test_a_silent_connection_is_closed():
+    client = MemoryClient(hello)
+    await client.pass_time(4)
+    assert not client.transport.closing
+    await client.pass_time(2)
+    assert client.transport.closing
+    assert client.written == b""
+
+
+async def test_half_a_head_is_a_408_however_it_trickles():
+    client = MemoryClient(hello)
+    for byte in b"GET / HTTP":
+        await client.send(bytes([byte]))
+        await client.pass_time(0.9)
+    assert client.written == b""
+    await client.pass_time(2)
+    assert client.written.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert client.transport.eof_written
+
+
+async def test_an_idle_connection_is_closed_and_a_used_one_is_not():
+    client = MemoryClient(hello)
+    for _ in range(5):
+        await client.send(GET)
+        await client.pass_time(4)
+    assert client.written.count(b"HTTP/1.1 200 OK") == 5
+    await client.pass_time(2)
+    assert client.transport.closing
+
+
+async def test_a_body_that_stalls_while_the_application_waits_is_a_408():
+    received = []
+
+    async def app(scope, receive, send):
+        while True:
+            received.append(await receive())
+            if received[-1]["type"] == "http.disconnect":
+                return
+
+    client = MemoryClient(app)
+    whole = post(b"abcd")
+    await client.send(whole[:-3])
+    for byte in (b"b", b"c"):
+        await client.pass_time(29)
+        await client.send(byte)
+    await client.pass_time(29)
+    assert client.written == b""
+    await client.pass_time(2)
+    assert client.written.startswith(b"HTTP/1.1 408 ")
+    assert received[-1] == {"type": "http.disconnect"}
+
+
+async def test_an_application_may_take_its_time():
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send, await read_body(receive))
+
+    client = MemoryClient(app)
+    await client.send(post(b"abc"))
+    await client.pass_time(3600)
+    assert client.connection.deadline == math.inf
+    go_on.set()
+    await client.turns()
+    assert client.written.endswith(b"abc")
+
+
+# ---- stopping ----
+
+
+async def test_a_stop_closes_what_is_idle_or_has_half_a_request():
+    for data in ([], [GET], [GET, b"GET / HT"]):
+        client = MemoryClient(hello)
+        await client.send(*data)
+        client.runtime.stop_accepting()
+        await client.turns()
+        assert client.transport.closing
+        assert client.runtime.quiet.done()
+
+
+async def test_a_stop_lets_a_running_request_finish_and_says_so():
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send, b"answer")
+
+    client = MemoryClient(app)
+    await client.send(GET + GET)
+    client.runtime.stop_accepting()
+    await client.turns()
+    assert not client.runtime.quiet.done()
+    go_on.set()
+    await client.turns()
+    assert client.written.count(b"HTTP/1.1 200 OK") == 1  # no new request is begun
+    assert b"connection: close" in head_of(client.written)
+    await client.end()
+    assert client.runtime.quiet.done()
+
+
+async def test_a_request_that_is_cancelled_by_a_stop_is_a_503():
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    client.runtime.stop_accepting()
+    for call in client.runtime.calls:
+        call.task.cancel()
+    await client.turns()
+    assert client.written.startswith(b"HTTP/1.1 503 ")
+
+
+# ---- the access log ----
+
+
+async def test_the_access_log_has_a_line_for_every_end_of_a_request():
+    lines = []
+
+    def access(visit, status, sent, seconds):
+        lines.append((visit.line, status, sent, seconds))
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/slow":
+            client.now += 1.5
+        if scope["path"] == "/fails":
+            raise ValueError
+        if scope["path"] == "/waits":
+            await receive()
+            await receive()
+            return
+        await respond(send, b"hello")
+
+    def get(path):
+        return GET.replace(b"/ ", path + b" ")
+
+    client = MemoryClient(app, access=access)
+    await client.send(GET, get(b"/slow?q"), GET.replace(b"GET", b"HEAD"), get(b"/fails"))
+    assert lines == [
+        (b"GET / HTTP/1.1", 200, 5, 0),
+        (b"GET /slow?q HTTP/1.1", 200, 5, 1.5),
+        (b"HEAD / HTTP/1.1", 200, 0, 0),
+        (b"GET /fails HTTP/1.1", 500, len(b"500 Internal Server Error\n"), 0),
+    ]
+    lines.clear()
+    client = MemoryClient(app, access=access)
+    await client.send(get(b"/waits"))
+    client.transport.lose()
+    await client.turns()
+    assert lines == [(b"GET /waits HTTP/1.1", 0, 0, 0)]
+    lines.clear()
+    client = MemoryClient(app, access=access)
+    await client.send(GET, b"nonsense\r\n\r\n")
+    assert [line[:2] for line in lines] == [(b"GET / HTTP/1.1", 200), (b"-", 400)]
+    lines.clear()
+    client = MemoryClient(app, access=access)
+    await client.send(b"GET")
+    await client.end()
+    assert lines == []  # nobody asked for anything
+
+
+# ---- the tables ----
+
+
+def test_every_event_of_h11_that_a_server_can_get_is_listed():
+    of_clients = {h11.Response, h11.InformationalResponse}
+    every = {each for each in vars(h11).values() if isinstance(each, type) and issubclass(each, h11.Event)}
+    assert set(ON_EVENT) == (every - of_clients - {h11.Event}) | {h11.NEED_DATA, h11.PAUSED}
