@@ -12,11 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from .asgi import load_app
-from .config import Config, UsageError, environment_name, make_config
+from .config import Config, UsageError, environment_name
 from .lifespan import StartupFailed
-from .listen import open_sockets
-from .server import configure_logging, serve
+from .server import run
 from .version import __version__
 
 STOPPED, UNEXPECTED, WRONG_USE, STARTUP_FAILED = 0, 1, 2, 3
@@ -28,11 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = {**environment_options(os.environ), **vars(given)}
     app = options.pop("app")
     try:
-        config = make_config(options)
-        configure_logging(config.log_level)
-        sockets = open_sockets(config.host, config.port)
-        application = load_app(app, app_dir=config.app_dir, factory=config.factory)
-        serve(application, app, config, sockets)
+        run(app, **options)
     except UsageError as error:
         return wrong_use(str(error))
     except StartupFailed as error:
@@ -68,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="serve an application",
         description="Serve an ASGI application until SIGINT or SIGTERM.",
         epilog="Each option can be set by an environment variable, too: --port by MINIASGI_PORT.",
+        allow_abbrev=False,  # what an abbreviation means would change with every new option
         argument_default=argparse.SUPPRESS,  # so that an option not given leaves its environment variable
     )
     serving.add_argument("app", metavar="APP", help="package.module:attribute or path/to/file.py:attribute")

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -201,22 +201,16 @@ def run(app: Application | str, **options: Any) -> None:
     """
     config = make_config(options)
     configure_logging(config.log_level)
-    sockets = open_sockets(config.host, config.port)
-    if isinstance(app, str):
-        name, app = app, load_app(app, app_dir=config.app_dir, factory=config.factory)
-    else:
-        name = getattr(app, "__qualname__", type(app).__qualname__)
-    serve(app, name, config, sockets)
-
-
-def serve(app: Application, name: str, config: Config, sockets: Sequence[socket.socket]) -> None:
-    """Serve `app`, called `name` in the log, on bound sockets until a signal comes."""
-    loop = choose_loop(config.loop)()
-    asyncio.set_event_loop(loop)
-    try:
+    new_loop = choose_loop(config.loop)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
+        name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
+        if isinstance(app, str):
+            app = load_app(app, app_dir=config.app_dir, factory=config.factory)
+        loop = new_loop()
+        asyncio.set_event_loop(loop)
+        stack.callback(leave, loop)
         loop.run_until_complete(serve_until_signal(Server(app, config, sockets=sockets), name))
-    finally:
-        leave(loop)
 
 
 async def serve_until_signal(server: Server, name: str) -> None:

@@ -50,6 +50,9 @@ class ResponseWire(Wire, Protocol):
     def write_body(self, body: bytes, more_body: bool) -> None:
         """Write a part of the body, framed as the head promised. Raises ASGIError."""
 
+    def client_left(self) -> None:
+        """The application is told that its client has left: nothing is owed any more."""
+
 
 class State(Enum):
     """Where the application stands in its answer; each value completes "… was sent"."""
@@ -217,7 +220,7 @@ class Exchange(ApplicationCall):
                 self.unreceived = not self.complete
                 return {"type": "http.request", "body": body, "more_body": self.unreceived}
             if self.client_closed and self.state is not State.DONE:
-                self.state = State.GONE  # who was told is not expected to answer
+                self.wire.client_left()  # who is told so is not expected to answer
             if self.state in (State.DONE, State.GONE):
                 return {"type": "http.disconnect"}
             self.wire.want_body()

@@ -263,6 +263,10 @@ class Http1Connection(Connection):
         if self.h11.their_state is h11.SEND_BODY:
             self.expect_within(self.runtime.config.timeout_body)
 
+    def client_left(self) -> None:
+        self.drop_exchange()
+        self.transport.close()
+
     def app_failed(self) -> None:
         if self.nothing_has_left():
             self.refuse(503 if self.runtime.stopping else 500)

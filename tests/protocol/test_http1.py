@@ -456,6 +456,24 @@ async def test_a_client_that_ends_its_side_is_still_answered():
     assert not client.transport.aborted
 
 
+async def test_an_application_that_is_told_of_the_end_of_its_client_is_not_expected_to_answer():
+    received = []
+
+    async def app(scope, receive, send):
+        await receive()
+        received.append(await receive())
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "http.response.start", "status": 200})
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.connection.eof_received() is True
+    await client.turns()
+    assert received == [{"type": "http.disconnect"}]
+    assert client.transport.closing
+    assert not client.runtime.connections
+
+
 async def test_send_waits_for_a_client_that_does_not_read():
     sent = []
 

@@ -50,4 +50,5 @@ if "REDIS_URL" in os.environ:
 else:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
+TIME_ZONE = "UTC"
 USE_TZ = True

@@ -1,0 +1,148 @@
+"""Finding an application, and the errors on the way."""
+
+import sys
+
+import pytest
+
+from miniasgi.asgi import ASGIError, LoadError, load_app, unexpected
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder on a fresh import path; what is imported from it is forgotten after the test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def load(folder, target, **arguments):
+    return load_app(target, app_dir=str(folder), **arguments)
+
+
+def test_a_module_is_found_in_the_app_dir(folder):
+    write(folder, "loaded_one.py", "async def app(scope, receive, send): ...")
+    assert load(folder, "loaded_one:app").__name__ == "app"
+
+
+def test_a_module_in_a_package_and_an_attribute_of_an_attribute(folder):
+    write(folder, "loaded_pkg/__init__.py", "")
+    write(folder, "loaded_pkg/web.py", "class site:\n    async def app(scope, receive, send): ...")
+    assert load(folder, "loaded_pkg.web:site.app").__qualname__ == "site.app"
+
+
+def test_a_file_is_loaded_by_its_path_and_finds_its_neighbours(folder):
+    write(folder, "apps/neighbour.py", "name = 'neighbour'")
+    path = write(
+        folder, "apps/json.py", "import neighbour\nasync def app(*a): ...\napp.of = neighbour.name, __name__"
+    )
+    assert load(folder, f"{path}:app").of == ("neighbour", "json")
+
+
+def test_a_factory_is_called(folder):
+    write(folder, "loaded_factory.py", "def make():\n    async def made(*a): ...\n    return made")
+    assert load(folder, "loaded_factory:make", factory=True).__name__ == "made"
+
+
+def error(folder, target, **arguments):
+    with pytest.raises(LoadError) as caught:
+        load(folder, target, **arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["main", "main:", ":app", ""])
+def test_a_target_without_both_halves_is_shown_how(folder, target):
+    assert "module:attribute, such as " in error(folder, target)
+
+
+def test_a_module_that_is_not_there_is_told_with_the_nearest_name(folder):
+    write(folder, "mainly.py", "")
+    assert "no module 'mainyl'" in error(folder, "mainyl:app")
+    assert "did you mean 'mainly'" in error(folder, "mainyl:app")
+    assert "see --app-dir" in error(folder, "qqqqqq:app")
+    assert "no module 'qqqqqq'" in error(folder, "qqqqqq.asgi:app")
+
+
+def test_a_file_that_is_not_there_is_told_with_the_nearest_name(folder):
+    write(folder, "mainly.py", "")
+    assert f"no file {folder}/mainyl.py; did you mean 'mainly.py'" in error(folder, f"{folder}/mainyl.py:app")
+
+
+def test_an_attribute_that_is_not_there_is_told_with_the_nearest_names(folder):
+    write(folder, "loaded_two.py", "application = 1\nother = 2")
+    assert "has no attribute 'aplication'; did you mean 'application'" in error(
+        folder, "loaded_two:aplication"
+    )
+    assert "it has application, other" in error(folder, "loaded_two:xyz")
+
+
+def test_what_cannot_be_called_is_told(folder):
+    write(folder, "loaded_three.py", "app = 1\ndef make(): return app")
+    assert "loaded_three:app is an int" in error(folder, "loaded_three:app")
+    assert "not a factory" in error(folder, "loaded_three:app", factory=True)
+    assert "is an int, which cannot be called" in error(folder, "loaded_three:make", factory=True)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_an_error_in_the_application_is_shown_from_its_own_file_on(folder, by_path):
+    path = write(
+        folder, "loaded_four.py", "def setting():\n    raise ValueError('no setting')\n\nsetting()\n"
+    )
+    text = error(folder, f"{path}:app" if by_path else "loaded_four:app")
+    lines = text.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert f'"{path}", line 4' in lines[1]
+    assert "miniasgi" not in text.replace(str(folder), "").replace("/miniasgi", "")
+    assert "importlib" not in text
+    assert lines[-1].endswith("cannot be imported: ValueError: no setting")
+
+
+def test_a_syntax_error_is_shown_at_its_place(folder):
+    path = write(folder, "loaded_five.py", "def app(:\n")
+    text = error(folder, "loaded_five:app")
+    assert f'  File "{path}", line 1\n    def app(:\n' in text
+    assert "Traceback" not in text
+
+
+def test_a_module_that_the_application_misses_is_its_own_error(folder):
+    write(folder, "loaded_six.py", "import not_installed")
+    text = error(folder, "loaded_six:app")
+    assert "import not_installed" in text
+    assert "cannot be imported: ModuleNotFoundError" in text
+
+
+def test_an_application_that_exits_is_an_error(folder):
+    write(folder, "loaded_seven.py", "import sys\nsys.exit('bye')")
+    assert "SystemExit: bye" in error(folder, "loaded_seven:app")
+
+
+def test_a_factory_that_fails_is_shown_from_its_own_file_on(folder):
+    path = write(folder, "loaded_eight.py", "def make():\n    1 / 0\n")
+    text = error(folder, "loaded_eight:make", factory=True)
+    assert f'"{path}", line 2' in text.splitlines()[1]
+    assert (
+        text.splitlines()[-1] == "the factory loaded_eight:make failed: ZeroDivisionError('division by zero')"
+    )
+
+
+def test_a_file_whose_import_failed_can_be_mended_and_loaded_again(folder):
+    path = write(folder, "loaded_nine.py", "1 / 0")
+    error(folder, f"{path}:app")
+    assert "loaded_nine" not in sys.modules
+
+
+def test_an_unexpected_message_names_what_was_expected():
+    text = str(unexpected({"type": "a.c"}, "before it", ["a.b", "x.y"]))
+    assert text == "'a.c' was sent before it; expected a.b or x.y; did you mean 'a.b'?"
+    assert "nothing more may be sent" in str(unexpected({"type": "a"}, "at the end", []))
+    assert isinstance(unexpected(7, "now", []), ASGIError)
+    assert "not 7" in str(unexpected(7, "now", []))

@@ -1,0 +1,195 @@
+"""The command line: its words and exit codes."""
+
+import logging
+import re
+import subprocess
+import sys
+
+import pytest
+
+from miniasgi import __version__, cli
+from miniasgi.config import make_config
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """`code, out, err = command("serve", …)`: the command line in this process, for what ends by itself."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*arguments):
+        try:
+            code = cli.main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    yield run
+    for name in ("miniasgi", "miniasgi.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("serve", "--version")])
+def test_version(command, arguments):
+    assert command(*arguments) == (0, f"miniasgi {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("serve",), "the following arguments are required: APP"),
+        ((), "the following arguments are required: COMMAND"),
+        (("serve", "tests.applications"), "module:attribute, such as 'tests.applications:app'"),
+        (("serve", "tests.aplications:hello"), "no module 'tests.aplications'"),
+        (("serve", "tests.applications:helo"), "no attribute 'helo'; did you mean 'hello'"),
+        (("serve", "tests.applications:not_callable"), "an int, which cannot be called"),
+        (("serve", "tests/nothing.py:app"), "there is no file tests/nothing.py"),
+        (("serve", "tests.applications:hello", "--port", "x"), "--port"),
+        (("serve", "tests.applications:hello", "--port", "65536"), "port is at most 65535"),
+        (("serve", "tests.applications:hello", "--lifespan", "maybe"), "invalid choice: 'maybe'"),
+        (("serve", "tests.applications:hello", "--prot", "1"), "unrecognized arguments: --prot"),
+        (("serve", "tests.applications:hello", "--host", "203.0.113.1"), "not an address of this machine"),
+        (("serve", "tests.applications:hello", "--host", "no such host"), "no address and no known name"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(command, monkeypatch, arguments, text):
+    monkeypatch.chdir(ROOT)
+    if len(arguments) > 1:
+        arguments = (*arguments, "--port", "0") if "--port" not in arguments else arguments
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("miniasgi: ")
+    assert err.count("\n") == 1
+    assert text in err
+
+
+def test_a_port_in_use_is_one_line(command, monkeypatch):
+    import socket
+
+    monkeypatch.chdir(ROOT)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = command("serve", "tests.applications:hello", "--port", str(port))
+    assert code == 2
+    assert (
+        err
+        == f"miniasgi: port {port} of 127.0.0.1 is in use; stop its user, or take another --port (0: any free one)\n"
+    )
+
+
+def test_a_syntax_error_is_shown_from_the_applications_own_file_on(command, tmp_path):
+    (tmp_path / "broken.py").write_text("async def app(:\n    pass\n")
+    code, out, err = command("serve", f"{tmp_path}/broken.py:app", "--port", "0")
+    assert code == 2
+    assert err.splitlines()[0] == f'  File "{tmp_path}/broken.py", line 1'
+    assert err.splitlines()[-1].startswith(f"miniasgi: {tmp_path}/broken.py cannot be imported: SyntaxError")
+    assert "miniasgi/" not in err
+
+
+def test_an_environment_variable_sets_an_option_and_the_command_line_goes_before_it(monkeypatch):
+    monkeypatch.setenv("MINIASGI_PORT", "99")
+    monkeypatch.setenv("MINIASGI_ACCESS_LOG", "no")
+    monkeypatch.setenv("MINIASGI_TIMEOUT_HEAD", "1.5")
+    monkeypatch.setenv("MINIASGI_LOOP", "asyncio")
+    served = []
+    monkeypatch.setattr(cli, "run", lambda app, **options: served.append(make_config(options)))
+    assert cli.main(["serve", "tests.applications:hello"]) == 0
+    assert cli.main(["serve", "tests.applications:hello", "--port", "7", "--access-log"]) == 0
+    assert (served[0].port, served[0].access_log, served[0].timeout_head) == (99, False, 1.5)
+    assert (served[1].port, served[1].access_log, served[1].loop) == (7, True, "asyncio")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("MINIASGI_PORT", "x", "MINIASGI_PORT is a number, not 'x'"),
+        ("MINIASGI_ACCESS_LOG", "x", "MINIASGI_ACCESS_LOG is yes or no, not 'x'"),
+        ("MINIASGI_LOOP", "x", "loop is one of auto, asyncio, uvloop, not 'x'"),
+    ],
+)
+def test_an_environment_variable_that_cannot_be_read_is_one_line(command, monkeypatch, name, value, text):
+    monkeypatch.setenv(name, value)
+    code, out, err = command("serve", "tests.applications:hello")
+    assert (code, err) == (2, f"miniasgi: {text}\n")
+
+
+def test_python_m_is_the_same_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "miniasgi", "--version"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert result.stdout == f"miniasgi {__version__}\n"
+
+
+def test_uvloop_that_is_not_installed_is_one_line(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    code, out, err = command("serve", "tests.applications:hello", "--port", "0", "--loop", "uvloop")
+    assert code == 2
+    assert err.endswith("--loop uvloop needs uvloop: pip install 'miniasgi[uvloop]'\n")
+
+
+def test_the_start_lines_say_what_is_served_where_as_which_process_and_how_to_stop(process):
+    server = process("tests.applications:hello", "--loop", "asyncio")
+    told = server.output
+    assert f"serves tests.applications:hello on http://127.0.0.1:{server.port}" in told
+    assert f"Process {server.popen.pid}, Python 3." in told
+    assert "asyncio; Ctrl+C or SIGTERM stops it" in told
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_the_access_log_has_one_line_a_request(process, lines):
+    import httpx
+
+    server = process("tests.applications:hello", "--access-log" if lines else "--no-access-log")
+    httpx.get(server.url + "/path?query")
+    server.stop()
+    pattern = r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d 127\.0\.0\.1:\d+ "GET /path\?query HTTP/1\.1" 200 5 \d+\.\dms'
+    assert bool(re.search(f"^{pattern}$", server.output, re.MULTILINE)) == lines
+    assert server.output.count("/path") == lines
+
+
+@pytest.mark.parametrize(
+    ("app", "text"),
+    [
+        ("failing_startup", "RuntimeError: no database"),
+        ("refusing_startup", "startup failed: no cache"),
+    ],
+)
+def test_a_startup_that_fails_is_exit_code_3(process, app, text):
+    server = process(f"tests.applications:{app}", announced=False)
+    assert server.wait() == 3
+    assert text in server.output
+    assert "serves" not in server.output
+
+
+def test_a_factory_a_file_and_an_app_dir(process):
+    import httpx
+
+    for arguments in (
+        ("tests.applications:make", "--factory"),
+        ("tests/applications.py:hello",),
+        ("applications:hello", "--app-dir", "tests"),
+    ):
+        server = process(*arguments)
+        assert httpx.get(server.url).text == "hello"
+        assert server.stop() == 0
+
+
+def test_the_root_path_reaches_the_application(process):
+    import httpx
+
+    server = process("tests.applications:describe", "--root-path", "/api")
+    scope = httpx.get(server.url + "/users").json()
+    assert (scope["root_path"], scope["path"]) == ("'/api'", "'/api/users'")
+
+
+def test_the_log_level_hides_what_is_below_it(process):
+    server = process("tests.applications:hello", "--log-level", "warning", announced=False)
+    with pytest.raises(AssertionError, match="no 'serves'"):
+        server.wait_for("serves", timeout=2)
+    server.stop()
+    assert server.output.strip() == ""

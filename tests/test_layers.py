@@ -1,0 +1,79 @@
+"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← {cli, __main__}."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "miniasgi"
+
+# What each part may import of miniasgi. A folder stands for all its files.
+MAY_IMPORT = {
+    "version": set(),
+    "config": set(),
+    "asgi": {"config"},
+    "protocol": {"asgi", "config", "protocol"},
+    "lifespan": {"asgi"},
+    "listen": {"config"},
+    "observe": {"asgi", "config", "protocol", "observe"},
+    "server": {"asgi", "config", "lifespan", "listen", "observe", "protocol", "version"},
+    "__init__": {"config", "server", "version"},
+    "cli": {"config", "lifespan", "server", "version"},
+    "__main__": {"cli"},
+}
+ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def parts_of(file):
+    return file.relative_to(PACKAGE).with_suffix("").parts
+
+
+def imported(file):
+    """(dotted name, parts of miniasgi or None) of each import in the file, those under TYPE_CHECKING too."""
+    package = ["miniasgi", *parts_of(file)[:-1]]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            names = [".".join([*base, node.module or ""]).rstrip(".")]
+            if node.module is None:
+                names = [f"{names[0]}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            root, _, rest = name.partition(".")
+            yield name, rest.partition(".")[0] if root == "miniasgi" else None
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(parts_of(file)))
+def test_no_import_runs_back(file):
+    part = parts_of(file)[0]
+    for name, of_miniasgi in imported(file):
+        if of_miniasgi is not None:
+            assert of_miniasgi in MAY_IMPORT[part], f"{part} imports {name}"
+
+
+def test_the_road_imports_the_standard_library_h11_and_wsproto_only():
+    import sys
+
+    for file in FILES:
+        if parts_of(file)[0] == "protocol":
+            for name, of_miniasgi in imported(file):
+                root = name.partition(".")[0]
+                assert of_miniasgi or root in ROAD_MAY_IMPORT or root in sys.stdlib_module_names, (file, name)
+
+
+def test_the_parts_are_those_that_are_there():
+    assert {parts_of(file)[0] for file in FILES} == set(MAY_IMPORT)
+
+
+def test_the_check_finds_an_import_that_runs_back(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    (tmp_path / "protocol").mkdir()
+    file = tmp_path / "protocol" / "bad.py"
+    file.write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..server import Server\n")
+    with pytest.raises(AssertionError, match="protocol imports miniasgi.server"):
+        test_no_import_runs_back(file)

@@ -1,0 +1,404 @@
+"""Server in a running loop, over real sockets."""
+
+import asyncio
+import gc
+import socket
+import struct
+import threading
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+
+from miniasgi import Config, Server
+from miniasgi.config import UsageError
+from miniasgi.lifespan import StartupFailed
+from miniasgi.listen import AddressError
+from tests.applications import echo, failing_startup, hello, respond, slow_startup, with_lifespan
+
+
+async def test_httpx_is_answered(serving):
+    async with serving(echo) as server, httpx.AsyncClient(base_url=server.url) as client:
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        assert server.sockets[0].getsockname() == ("127.0.0.1", server.port)
+        for body in (b"", b"x", bytes(1_000_000)):
+            response = await client.post("/", content=body)
+            assert response.status_code == 200
+            assert response.content == body
+            assert response.headers["server"] == "miniasgi"
+
+
+async def test_httpx_streams_both_ways(serving):
+    async def upload():
+        for number in range(100):
+            yield b"%03d" % number
+
+    async with serving(echo) as server, httpx.AsyncClient(base_url=server.url) as client:
+        response = await client.post("/", content=upload())
+        assert response.content == b"".join(b"%03d" % number for number in range(100))
+
+
+async def test_websockets_is_answered(serving):
+    async with serving(echo) as server, connect(server.url.replace("http", "ws")) as client:
+        assert "permessage-deflate" in client.response.headers["Sec-WebSocket-Extensions"]
+        for message in ("", "text", b"", b"bytes", "long " * 50_000, bytes(300_000)):
+            await client.send(message)
+            assert await client.recv() == message
+        await client.send(iter(["fragments ", "of ", "a message"]))
+        assert await client.recv() == "fragments of a message"
+        await (await client.ping())
+
+
+async def test_close_codes_and_reasons_go_both_ways(serving):
+    told = asyncio.get_running_loop().create_future()
+
+    async def app(scope, receive, send):
+        await receive()
+        if scope["path"] == "/deny":
+            await send({"type": "websocket.close"})
+            return
+        await send({"type": "websocket.accept"})
+        if scope["path"] == "/close":
+            await send({"type": "websocket.close", "code": 4001, "reason": "enough"})
+        else:
+            told.set_result(await receive())
+
+    async with serving(app, lifespan="off") as server:
+        url = server.url.replace("http", "ws")
+        async with connect(url) as client:
+            await client.close(4002, "bye")
+        assert await told == {"type": "websocket.disconnect", "code": 4002, "reason": "bye"}
+        async with connect(url + "/close") as client:
+            with pytest.raises(ConnectionClosedError) as caught:
+                await client.recv()
+            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "enough")
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url + "/deny")
+        assert refused.value.response.status_code == 403
+
+
+async def test_state_of_the_lifespan_reaches_requests(serving):
+    async with serving(with_lifespan) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).text == "hello from startup"
+
+
+async def test_a_client_that_leaves_is_told_within_milliseconds(serving, raw):
+    """Whether it closes, resets, or leaves in mid-upload."""
+    told = asyncio.Queue()
+
+    async def app(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        told.put_nowait(asyncio.get_running_loop().time())
+
+    async with serving(app, lifespan="off") as server:
+        for request in (
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx",
+        ):
+            for reset in (False, True):
+                reader, writer = await raw(server)
+                writer.write(request)
+                while not server.runtime.calls:
+                    await asyncio.sleep(0)
+                if reset:
+                    linger = struct.pack("ii", 1, 0)
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                left = asyncio.get_running_loop().time()
+                writer.transport.abort() if reset else writer.close()
+                assert await asyncio.wait_for(told.get(), 1) - left < 0.25  # milliseconds, on a busy machine
+
+
+async def test_an_upload_to_an_application_that_does_not_receive_stops(serving, raw):
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async with serving(app, lifespan="off", timeout_graceful_shutdown=0) as server:
+        reader, writer = await raw(server)
+        writer.transport.set_write_buffer_limits(0)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        block, taken = bytes(1_000_000), 0
+        while taken < 100:
+            writer.write(block)
+            try:
+                await asyncio.wait_for(writer.drain(), 0.5)
+            except TimeoutError:
+                break
+            taken += 1
+        assert taken < 100
+        [call] = server.runtime.calls
+        [connection] = server.runtime.connections
+        assert connection.reading_paused
+        assert connection.exchange.buffered < 1_000_000
+
+
+async def test_a_download_to_a_client_that_does_not_read_stops(serving, raw):
+    sent = 0
+
+    async def app(scope, receive, send):
+        nonlocal sent
+        await send({"type": "http.response.start", "status": 200})
+        while True:
+            await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": True})
+            sent += 1
+
+    async with serving(app, lifespan="off", timeout_graceful_shutdown=0) as server:
+        reader, writer = await raw(server)
+        writer.transport.pause_reading()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        before = -1
+        while before != sent or not sent:
+            before = sent
+            await asyncio.sleep(0.2)
+        assert sent < 50  # what the kernel's buffers take
+        [connection] = server.runtime.connections
+        assert connection.transport.get_write_buffer_size() < 2_000_000
+
+
+# ---- start ----
+
+
+async def test_the_address_is_taken_before_the_application_is_started(serving):
+    async with serving(hello) as first:
+        with pytest.raises(AddressError, match="in use"):
+            async with Server(slow_startup, Config(port=first.port)):
+                raise AssertionError
+
+
+async def test_two_servers_that_bound_one_address_cannot_both_listen(serving):
+    """A bound socket does not keep another one from binding; the second to listen is told."""
+    ready = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await ready.wait()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        shut_down.append(True)
+
+    shut_down = []
+    second = Server(app, Config(port=0, lifespan="on"))
+    starting = asyncio.ensure_future(second.__aenter__())
+    while not second.sockets:
+        await asyncio.sleep(0)
+    async with serving(hello, port=second.port):
+        ready.set()
+        with pytest.raises(AddressError, match="in use"):
+            await starting
+    assert shut_down
+
+
+async def test_a_startup_that_fails_is_an_exception_of_the_caller(serving):
+    server = serving(failing_startup)
+    with pytest.raises(StartupFailed) as caught:
+        async with server:
+            raise AssertionError
+    assert type(caught.value.__cause__) is RuntimeError
+    assert server.sockets[0].fileno() == -1
+
+
+async def test_nobody_is_accepted_before_startup_is_complete(serving):
+    server = serving(slow_startup)
+    starting = asyncio.ensure_future(server.__aenter__())
+    while not server.sockets:
+        await asyncio.sleep(0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", server.port)
+    server.stop()
+    with pytest.raises(StartupFailed, match="asked to stop"):
+        await starting
+
+
+def test_usage_errors_are_of_one_kind():
+    assert issubclass(AddressError, UsageError)
+    assert issubclass(AddressError, OSError)
+
+
+# ---- stop ----
+
+
+async def test_stop_can_be_called_from_any_thread(serving):
+    async with serving(hello) as server:
+        thread = threading.Thread(target=server.stop)
+        thread.start()
+        await asyncio.wait_for(server.stopped(), 5)
+        thread.join()
+    server.stop()  # and after the end
+
+
+async def test_a_running_request_finishes_before_the_server_does(serving, raw):
+    go_on, running = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        running.set()
+        await go_on.wait()
+        await respond(send, b"finished")
+
+    async with serving(app, lifespan="off") as server:
+        reader, writer = await raw(server)
+        idle, _ = await raw(server)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await running.wait()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert (await reader.read()).endswith(b"finished")
+    assert await idle.read() == b""
+
+
+async def test_what_runs_on_is_cancelled_in_time_and_named(serving, raw, caplog):
+    cancelled = asyncio.Event()
+
+    async def app(scope, receive, send):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with serving(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
+        reader, writer = await raw(server)
+        writer.write(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not server.runtime.calls:
+            await asyncio.sleep(0)
+    assert cancelled.is_set()
+    assert "GET /waits from 127.0.0.1:" in caplog.text
+    assert "cancelled" in caplog.text
+    assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_an_application_that_will_not_be_cancelled_is_left_behind_and_named(
+    serving, raw, caplog, monkeypatch
+):
+    from miniasgi import server as module
+
+    monkeypatch.setattr(module, "CLEAN_UP", 0.05)
+    end = asyncio.Event()
+
+    async def app(scope, receive, send):
+        while not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                pass
+
+    async with serving(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
+        reader, writer = await raw(server)
+        writer.write(b"GET /stubborn HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not server.runtime.calls:
+            await asyncio.sleep(0)
+        [call] = server.runtime.calls
+    assert "GET /stubborn" in caplog.text
+    assert "left behind" in caplog.text
+    end.set()
+    await call.task
+
+
+async def test_websockets_are_closed_with_1012(serving):
+    async with serving(echo) as server:
+        client = await connect(server.url.replace("http", "ws"))
+    with pytest.raises((ConnectionClosedError, ConnectionClosedOK)) as caught:
+        await client.recv()
+    assert caught.value.rcvd.code == 1012
+
+
+async def test_shutdown_of_the_lifespan_comes_last(serving, raw):
+    order = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            order.append("shutdown")
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                order.append("request ended")
+
+    async with serving(app, timeout_graceful_shutdown=0.01) as server:
+        reader, writer = await raw(server)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not server.runtime.calls:
+            await asyncio.sleep(0)
+    assert order == ["request ended", "shutdown"]
+
+
+async def test_an_exception_in_the_block_stops_the_server_too(serving):
+    class OfTheCaller(Exception):
+        pass
+
+    server = serving(with_lifespan)
+    with pytest.raises(OfTheCaller):
+        async with server:
+            raise OfTheCaller
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", server.runtime.config.port or 1)
+    assert server.sockets[0].fileno() == -1
+
+
+async def test_nothing_is_left_after_a_server(serving, raw):
+    before = asyncio.all_tasks()
+    for _ in range(5):
+        async with serving(echo) as server:
+            reader, writer = await raw(server)
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+            assert (await reader.readuntil(b"\r\n\r\nhi")).startswith(b"HTTP/1.1 200")
+        assert not server.runtime.connections
+        assert not server.runtime.calls
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    gc.collect()  # what was not closed would warn now
+
+
+async def test_many_servers_at_once(serving):
+    async with serving(hello) as first, serving(echo) as second, httpx.AsyncClient() as client:
+        assert first.port != second.port
+        assert (await client.get(first.url)).text == "hello"
+        assert (await client.post(second.url, content=b"x")).text == "x"
+
+
+# ---- real faults ----
+
+
+async def test_answers_to_a_mistake_arrive_though_the_client_goes_on_sending(serving, raw):
+    """Closed at once, the unread rest would reset the connection and take the answer along."""
+    async with serving(hello) as server:
+        reader, writer = await raw(server)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: nonsense\r\n\r\n" + bytes(2_000_000))
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 501 ")
+
+
+async def test_a_client_that_half_closes_is_answered(serving, raw):
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.05)
+        await respond(send, b"still")
+
+    async with serving(app, lifespan="off") as server:
+        reader, writer = await raw(server)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write_eof()
+        assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"still")
+
+
+async def test_a_stream_that_only_sends_ends_soon_after_its_client_left(serving, raw):
+    ended = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+                await asyncio.sleep(0.01)
+        except OSError:
+            ended.set()
+            raise
+
+    async with serving(app, lifespan="off") as server:
+        reader, writer = await raw(server)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"xxx")
+        writer.close()
+        await asyncio.wait_for(ended.wait(), 1)
