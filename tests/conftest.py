@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -35,6 +36,17 @@ def need():
         pytest.skip(text)
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def loggers():
+    """The loggers as they were: `run` and the command line configure them."""
+    yield
+    for name in ("miniasgi", "miniasgi.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The command line: its words and exit codes."""
 
-import logging
 import re
 import subprocess
 import sys
@@ -24,12 +23,7 @@ def command(capsys, monkeypatch):
             code = stop.code
         return code, *capsys.readouterr()
 
-    yield run
-    for name in ("miniasgi", "miniasgi.access"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-        logger.setLevel(logging.NOTSET)
+    return run
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("serve", "--version")])
