@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library
+# The files of the road, the ground first: each may import those before it.
+ROAD = ["runtime", "connection", "scope", "exchange", "websocket", "http1", "__init__"]
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -64,6 +66,15 @@ def test_the_road_imports_the_standard_library_h11_and_wsproto_only():
             for name, of_miniasgi in imported(file):
                 root = name.partition(".")[0]
                 assert of_miniasgi or root in ROAD_MAY_IMPORT or root in sys.stdlib_module_names, (file, name)
+
+
+def test_the_files_of_the_road_import_one_way():
+    for file in FILES:
+        if parts_of(file)[0] == "protocol":
+            before = ROAD[: ROAD.index(parts_of(file)[1])]
+            for name, of_miniasgi in imported(file):
+                if of_miniasgi == "protocol":
+                    assert name.rpartition(".")[2] in before, (file, name)
 
 
 def test_the_parts_are_those_that_are_there():

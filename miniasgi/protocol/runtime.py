@@ -12,14 +12,10 @@ import time
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..asgi import Application
 from ..config import Config
-
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .exchange import ApplicationCall
 
 
 class Visit(NamedTuple):
@@ -28,6 +24,29 @@ class Visit(NamedTuple):
     client: str  # 127.0.0.1:50000, or - on a unix socket
     line: bytes  # the request line; - where none could be read
     began: float  # in the runtime's time
+
+
+class OpenConnection(Protocol):
+    """What a Runtime, and the server above it, ask of a connection."""
+
+    transport: asyncio.Transport
+    deadline: float
+
+    def on_deadline(self) -> None:
+        """The deadline has passed."""
+
+    def stop(self) -> None:
+        """The server stops: close as soon as nothing is owed."""
+
+
+class RunningCall(Protocol):
+    """What they ask of a call of the application."""
+
+    task: "asyncio.Task[None]"
+
+    @property
+    def name(self) -> str:
+        """The request, as a log line names it."""
 
 
 # (visit, status or 0 where none was sent, bytes of the body sent, seconds)
@@ -70,8 +89,8 @@ class Runtime:
         self.time: Callable[[], float] = time.monotonic
         self.start_task = choose_start_task(loop)
         self.context = contextvars.copy_context()
-        self.connections: set[Connection] = set()
-        self.calls: set[ApplicationCall] = set()
+        self.connections: set[OpenConnection] = set()
+        self.calls: set[RunningCall] = set()
         self.stopping = False
         self.quiet: asyncio.Future[None] = loop.create_future()
         self.date = http_date()
@@ -102,12 +121,12 @@ class Runtime:
         if self.access is not None:
             self.access(visit, status, sent, self.time() - visit.began)
 
-    def forget_connection(self, connection: "Connection") -> None:
+    def forget_connection(self, connection: OpenConnection) -> None:
         self.connections.discard(connection)
         if self.stopping:
             self.check_quiet()
 
-    def forget_call(self, call: "ApplicationCall") -> None:
+    def forget_call(self, call: RunningCall) -> None:
         self.calls.discard(call)
         if self.stopping:
             self.check_quiet()
