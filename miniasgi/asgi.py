@@ -94,20 +94,26 @@ def load_module(name: str, folder: str) -> ModuleType:
 
 
 def load_file(path: Path) -> ModuleType:
-    """Import one file as a module named like it; its folder goes first on the import path."""
+    """Import one file as a module named like it; its folder goes first on the import path.
+
+    A file that is called like a module of Python's own, or one that is loaded already, gets another name: put
+    in that module's place it would break whoever imports it next.
+    """
     if not path.is_file():
         near = did_you_mean(path.name, [each.name for each in path.parent.glob("*.py")])
         raise LoadError(f"there is no file {path}{near}")
     sys.path.insert(0, str(path.parent.resolve()))
-    specification = importlib.util.spec_from_file_location(path.stem, path)
+    taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
+    name = f"{path.stem}_app" if taken else path.stem
+    specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None  # a name that ends in .py always has a loader
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.modules[path.stem] = module  # before it runs, so that it can be imported by its own parts
+    sys.modules[name] = module  # before it runs, so that it can be imported by its own parts
     try:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[path.stem]
+        del sys.modules[name]
         raise failed_import(str(path), error) from error
     return module
 

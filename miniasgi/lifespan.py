@@ -89,15 +89,16 @@ class Lifespan:
         """Return when the application has shut down, or has had its time. Never raises for it: logs."""
         if self.task is None:
             return
-        if not self.task.done():
-            self.state = State.STOPPING
-            self.answered.clear()
-            self.inbox.put_nowait({"type": "lifespan.shutdown"})
-            try:
+        try:
+            if not self.task.done():
+                self.state = State.STOPPING
+                self.answered.clear()
+                self.inbox.put_nowait({"type": "lifespan.shutdown"})
                 await self.answer_or_end()
-            except TimeoutError:
-                log.error("The application's shutdown was cancelled after %g s", self.timeout)
-        await self.cancel()
+        except TimeoutError:
+            log.error("The application's shutdown was cancelled after %g s", self.timeout)
+        finally:
+            await self.cancel()
         if self.failure:
             log.error("The application's shutdown failed: %s", self.failure)
 

@@ -13,9 +13,10 @@ import platform
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -62,6 +63,7 @@ class Server:
         self.app = app
         self.config = config or Config()
         self.sockets = list(sockets)
+        self.loop: asyncio.AbstractEventLoop | None = None  # the loop that it runs in, once it does
         self.asked = asyncio.Event()  # stop() was called
         self.at_once = asyncio.Event()  # stop(at_once=True) was called
 
@@ -83,6 +85,9 @@ class Server:
 
         With `at_once` the running requests and the application's shutdown are cancelled, not waited for.
         """
+        if self.loop is None:
+            self.on_stop(at_once)  # so that it stops as soon as it starts
+            return
         with suppress(RuntimeError):  # the loop is closed: the server has stopped
             self.loop.call_soon_threadsafe(self.on_stop, at_once)
 
@@ -116,22 +121,22 @@ class Server:
         except BaseException:
             self.close_sockets()
             raise
-        self.clock = self.loop.call_later(until_next_tick(), self.tick)
+        self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
         return self
 
     async def listen(self) -> None:
         """From here on clients are accepted."""
-        arrival = partial(Arrival, self.runtime, Http1Connection)
+        loop, arrival = self.runtime.loop, partial(Arrival, self.runtime, Http1Connection)
         self.listeners: list[asyncio.AbstractServer] = []
         for sock in self.sockets:
             try:
-                self.listeners.append(await self.loop.create_server(arrival, sock=sock, backlog=BACKLOG))
+                self.listeners.append(await loop.create_server(arrival, sock=sock, backlog=BACKLOG))
             except OSError as error:  # another server bound the address as we did, and listened first
                 raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
 
     def tick(self) -> None:
         self.runtime.tick()
-        self.clock = self.loop.call_later(until_next_tick(), self.tick)
+        self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
 
     # ---- stop ----
 
@@ -194,36 +199,68 @@ def until_next_tick() -> float:
 
 
 def run(app: Application | str, **options: Any) -> None:
-    """Serve until SIGINT or SIGTERM, or until the process is interrupted a second time.
+    """Serve until SIGINT or SIGTERM: the first one asks for a graceful stop, the second one ends at once.
 
     `app` is an application or its name, `module:attribute`; the options are Config's. Raises UsageError
-    (LoadError, AddressError, ConfigError), and StartupFailed.
+    (LoadError, AddressError, ConfigError), and StartupFailed. Outside the main thread, where signals cannot
+    be had, it serves until the process ends.
     """
     config = make_config(options)
     configure_logging(config.log_level)
     new_loop = choose_loop(config.loop)
-    with ExitStack() as stack:
+    with ExitStack() as stack, Signals() as signals:
         sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
         if isinstance(app, str):
-            app = load_app(app, app_dir=config.app_dir, factory=config.factory)
+            try:
+                app = load_app(app, app_dir=config.app_dir, factory=config.factory)
+            except KeyboardInterrupt:
+                log.info("Stopped before the application was loaded")
+                return
         loop = new_loop()
         asyncio.set_event_loop(loop)
         stack.callback(leave, loop)
-        loop.run_until_complete(serve_until_signal(Server(app, config, sockets=sockets), name))
+        loop.run_until_complete(serve_until_stopped(Server(app, config, sockets=sockets), name, signals))
 
 
-async def serve_until_signal(server: Server, name: str) -> None:
-    server.loop = asyncio.get_running_loop()  # signals may come before `async with` has begun
-    with stop_on_signals(server):
-        try:
-            async with server:
-                announce(server, name)
-                await server.stopped()
-                log.info("Stopping: running requests have %g s", server.config.timeout_graceful_shutdown)
-        except Stopped:
-            pass
-        log.info("Stopped")
+async def serve_until_stopped(server: Server, name: str, signals: "Signals") -> None:
+    signals.server = server
+    try:
+        async with server:
+            announce(server, name)
+            await server.stopped()
+            log.info("Stopping: running requests have %g s", server.config.timeout_graceful_shutdown)
+    except Stopped:
+        pass
+    log.info("Stopped")
+
+
+class Signals:
+    """What SIGINT and SIGTERM do while the block runs; afterwards they do what they did before."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None  # set once there is one
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        in_main = threading.current_thread() is threading.main_thread()  # nobody else may set a handler
+        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+        self.before = {number: signal.signal(number, self.on_signal) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.server is None:  # the application is being imported, which only an exception can stop
+            raise KeyboardInterrupt
+        self.server.stop(at_once=self.count > 1)
+        # An application that keeps the loop from turning can only be ended by force.
+        if self.count > 2 or (self.count == 2 and not self.server.asked.is_set()):
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
 
 def announce(server: Server, name: str) -> None:
@@ -235,30 +272,6 @@ def announce(server: Server, name: str) -> None:
     log.info(
         "Process %d, Python %s, %s; Ctrl+C or SIGTERM stops it", os.getpid(), platform.python_version(), loop
     )
-
-
-@contextmanager
-def stop_on_signals(server: Server) -> Iterator[None]:
-    """The first signal asks for a graceful stop, the second ends at once."""
-    counted = 0
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        nonlocal counted
-        counted += 1
-        if counted == 1:
-            server.stop()
-            return
-        server.stop(at_once=True)
-        if counted > 2 or not server.asked.is_set():  # the application keeps the loop from turning: use force
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

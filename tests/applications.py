@@ -69,9 +69,10 @@ async def stuck(scope, receive, send):
 
 
 async def slow(scope, receive, send):
-    """Answers after a fifth of a second."""
+    """Answers after a second."""
     if scope["type"] == "http":
-        await asyncio.sleep(0.2)
+        print("has begun", flush=True)
+        await asyncio.sleep(1)
         await respond(send, b"slow")
 
 

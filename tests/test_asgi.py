@@ -43,9 +43,18 @@ def test_a_module_in_a_package_and_an_attribute_of_an_attribute(folder):
 def test_a_file_is_loaded_by_its_path_and_finds_its_neighbours(folder):
     write(folder, "apps/neighbour.py", "name = 'neighbour'")
     path = write(
-        folder, "apps/json.py", "import neighbour\nasync def app(*a): ...\napp.of = neighbour.name, __name__"
+        folder,
+        "apps/loaded_file.py",
+        "import neighbour\nasync def app(*a): ...\napp.of = neighbour.name, __name__",
     )
-    assert load(folder, f"{path}:app").of == ("neighbour", "json")
+    assert load(folder, f"{path}:app").of == ("neighbour", "loaded_file")
+
+
+def test_a_file_does_not_take_the_place_of_a_module_with_its_name(folder):
+    path = write(folder, "apps/json.py", "async def app(*a): ...\napp.of = __name__")
+    before = sys.modules["json"]
+    assert load(folder, f"{path}:app").of == "json_app"
+    assert sys.modules["json"] is before
 
 
 def test_a_factory_is_called(folder):

@@ -55,6 +55,32 @@ def test_a_signal_during_startup_stops_with_exit_code_0(process, loop):
     assert "Traceback" not in server.output
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_the_application_is_imported_stops_with_exit_code_0(process, tmp_path, number):
+    (tmp_path / "slow_import.py").write_text(
+        "import time\nprint('importing', flush=True)\ntry:\n    time.sleep(60)\nexcept Exception:\n    pass\n"
+    )
+    server = process(f"{tmp_path}/slow_import.py:app", announced=False)
+    server.wait_for("importing")
+    assert server.stop(number) == 0
+    assert "Traceback" not in server.output
+
+
+def test_run_outside_the_main_thread_goes_without_signals():
+    failures = []
+
+    def serve():
+        try:
+            miniasgi.run(failing_startup, port=0)
+        except StartupFailed as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join(20)
+    assert len(failures) == 1
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("app", ["endless", "stuck"])
 def test_what_is_open_ends_within_the_graceful_timeout(process, loop, opened, app):
@@ -83,7 +109,8 @@ def test_what_is_open_ends_within_the_graceful_timeout(process, loop, opened, ap
 def test_a_running_request_is_finished(process, loop, opened):
     server = process("tests.applications:slow", "--loop", loop)
     client = opened(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    threading.Timer(0.1, server.send_signal).start()
+    server.wait_for("has begun")
+    server.send_signal()
     answer = b"".join(iter(lambda: client.recv(1000), b""))
     assert answer.endswith(b"slow")
     assert b"connection: close" in answer.lower()

@@ -227,6 +227,38 @@ async def test_stop_can_be_called_from_any_thread(serving):
     server.stop()  # and after the end
 
 
+async def test_a_server_that_is_stopped_before_it_starts_does_not_start(serving):
+    server = serving(with_lifespan)
+    server.stop()
+    with pytest.raises(StartupFailed, match="asked to stop"):
+        async with server:
+            raise AssertionError
+
+
+async def test_at_once_waits_for_nobody_and_leaves_nothing(serving, raw):
+    ended = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(scope["type"])
+
+    before = asyncio.all_tasks()
+    async with serving(app, timeout_graceful_shutdown=60) as server:
+        reader, writer = await raw(server)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not server.runtime.calls:
+            await asyncio.sleep(0)
+        server.stop(at_once=True)
+        await server.stopped()
+    assert ended == ["http", "lifespan"]
+    assert asyncio.all_tasks() == before
+
+
 async def test_a_running_request_finishes_before_the_server_does(serving, raw):
     go_on, running = asyncio.Event(), asyncio.Event()
 

@@ -333,11 +333,12 @@ class Http1Connection(Connection):
                 answer += writer.send(h11.Data(data=body))
                 self.sent = len(body)
             self.transport.write(answer)
+        in_mid_response = not answerable and self.exchange is not None
         self.drop_exchange()
-        if answerable:
-            self.finish()
-        else:
+        if in_mid_response:
             self.transport.abort()
+        else:
+            self.finish()
 
     def nothing_has_left(self) -> bool:
         """Whether a whole response can still be given to this request."""
