@@ -19,19 +19,35 @@ class AddressError(UsageError, OSError):
 def open_sockets(host: str, port: int) -> list[socket.socket]:
     """A bound socket for each address that `host` has; with port 0, all on the one that the first is given.
 
-    Raises AddressError, and then leaves nothing open.
+    Raises AddressError, and then leaves nothing open. A name may have an IPv6 address on a machine without
+    IPv6, as localhost has in many containers: the other addresses serve as well.
     """
     sockets: list[socket.socket] = []
-    try:
-        for family, address in resolve(host, port):
-            if port == 0 and sockets:
-                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+    absent: list[AddressError] = []
+    for family, address in resolve(host, port):
+        if port == 0 and sockets:
+            address = (address[0], sockets[0].getsockname()[1], *address[2:])
+        try:
             sockets.append(bind(family, address))
-    except AddressError:
-        for each in sockets:
-            each.close()
-        raise
+        except AddressError as error:
+            if not is_absent(error):
+                close_all(sockets)
+                raise
+            absent.append(error)
+    if not sockets:
+        raise absent[0]
     return sockets
+
+
+def is_absent(error: AddressError) -> bool:
+    """Whether the address is none of this machine's."""
+    assert isinstance(error.__cause__, OSError)
+    return error.__cause__.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def close_all(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
 
 
 def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
@@ -44,8 +60,11 @@ def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str,
 
 
 def bind(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
-    # With its protocol named: only then does asyncio switch Nagle's algorithm off (TCP_NODELAY).
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        # With its protocol named: only then does asyncio switch Nagle's algorithm off (TCP_NODELAY).
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise AddressError(bind_advice(error, address[0], address[1])) from error
     try:
         sock.setblocking(False)
         if os.name == "posix":  # elsewhere the option would let two servers share one port
@@ -65,7 +84,7 @@ def bind_advice(error: OSError, host: str, port: int) -> str:
             return f"port {port} of {host} is in use; stop its user, or take another --port (0: any free one)"
         case errno.EACCES:
             return f"port {port} is not permitted to this user; take one from 1024 on with --port"
-        case errno.EADDRNOTAVAIL:
+        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
             return f"{host} is not an address of this machine; --host 127.0.0.1 or 0.0.0.0 is"
         case _:
             return f"{host} port {port} cannot be had: {error.strerror}"

@@ -24,7 +24,7 @@ from typing import Any, Self
 from .asgi import Application, load_app
 from .config import Config, ConfigError, make_config
 from .lifespan import Lifespan, StartupFailed
-from .listen import AddressError, bind_advice, open_sockets, url_of
+from .listen import AddressError, bind_advice, close_all, open_sockets, url_of
 from .observe.access import log_request
 from .protocol.connection import Arrival
 from .protocol.http1 import Http1Connection
@@ -54,7 +54,8 @@ class Server:
 
     Entering takes the address, starts the application, then accepts. Raises AddressError, StartupFailed.
     Leaving stops as the promise is: running requests finish within `timeout_graceful_shutdown`, and the
-    application's shutdown is always run. `sockets` are bound ones to use in place of host and port.
+    application's shutdown is always run. `sockets` are bound ones to use in place of host and port; they are
+    closed at the end.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Server:
                 await self.lifespan.shutdown()
                 raise
         except BaseException:
-            self.close_sockets()
+            close_all(self.sockets)
             raise
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
         return self
@@ -135,8 +136,8 @@ class Server:
                 raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
 
     def tick(self) -> None:
-        self.runtime.tick()
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
+        self.runtime.tick()
 
     # ---- stop ----
 
@@ -152,7 +153,7 @@ class Server:
         finally:
             self.clock.cancel()
             await self.unless(self.at_once, self.lifespan.shutdown())
-            self.close_sockets()
+            close_all(self.sockets)
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""
@@ -171,10 +172,6 @@ class Server:
         for connection in list(self.runtime.connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # the loop tells the connections that they are lost
-
-    def close_sockets(self) -> None:
-        for sock in self.sockets:
-            sock.close()
 
     async def unless(self, event: asyncio.Event, work: Awaitable[None]) -> None:
         """Wait for the work, or cancel it as soon as the event is set. Raises what the work raises."""

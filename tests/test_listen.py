@@ -60,6 +60,14 @@ def test_a_port_in_use_says_so_and_leaves_nothing_open(opened, monkeypatch):
         open_sockets("both", port)  # a socket left open would be a ResourceWarning, which is an error here
 
 
+def test_a_name_with_an_address_that_this_machine_has_not_gets_the_other(opened, monkeypatch):
+    addresses = [("203.0.113.1", 0), ("127.0.0.1", 0)]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **more: found)
+    [sock] = opened("localhost")
+    assert sock.getsockname()[0] == "127.0.0.1"
+
+
 def test_an_address_of_another_machine_says_so():
     with pytest.raises(AddressError, match=r"203\.0\.113\.1 is not an address of this machine"):
         open_sockets("203.0.113.1", 0)
