@@ -62,8 +62,7 @@ def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> Appli
         hint = f"{place or attribute}:app" if colon else f"{target}:app"
         raise LoadError(f"an application is named module:attribute, such as {hint!r}; got {target!r}")
     folder = str(Path(app_dir).resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    sys.path[:] = [folder, *(each for each in sys.path if each != folder)]
     module = load_file(Path(place)) if place.endswith(".py") else load_module(place, folder)
     found = find_attribute(module, attribute, target)
     if factory:

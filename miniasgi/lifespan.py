@@ -66,7 +66,8 @@ class Lifespan:
             await self.cancel()
             raise StartupFailed(f"the application did not start within {self.timeout:g} s") from None
         except asyncio.CancelledError:  # asked to stop during startup
-            await self.cancel()
+            if self.state is not State.RUNNING:  # otherwise it has a shutdown
+                await self.cancel()
             raise
         if self.failure:
             await self.cancel()  # a second to clean up, as it may after its answer
@@ -77,7 +78,7 @@ class Lifespan:
 
     def ended_early(self, task: "asyncio.Task[None]") -> None:
         """The application left the conversation before it had started: is it without lifespan, or broken?"""
-        error = task.exception()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None and self.state is not State.WAITING:
             raise StartupFailed(f"the application raised during startup: {error!r}") from error
         what = f"raised {error!r}" if error is not None else "returned without an answer"
@@ -132,7 +133,10 @@ class Lifespan:
     # ---- the application's side ----
 
     async def run(self) -> None:
-        await self.app(self.scope, self.receive, self.send)
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except SystemExit as error:  # which a task would hand on to the loop, and so to everybody
+            raise RuntimeError(f"the application called sys.exit({error.code!r})") from error
 
     async def receive(self) -> Message:
         message = await self.inbox.get()

@@ -54,8 +54,9 @@ def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str,
     """The addresses of a host name, each once; "" stands for every address."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise AddressError(f"{host!r} is no address and no known name: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: an empty or overlong label
+        reason = error.strerror if isinstance(error, OSError) else "it cannot be one"
+        raise AddressError(f"{host!r} is no address and no known name: {reason}") from error
     return list(dict.fromkeys((family, address) for family, _, _, _, address in found))  # type: ignore[misc]
 
 

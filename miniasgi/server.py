@@ -28,13 +28,11 @@ from .listen import AddressError, bind_advice, close_all, open_sockets, url_of
 from .observe.access import log_request
 from .protocol.connection import Arrival
 from .protocol.http1 import Http1Connection
-from .protocol.runtime import Runtime
+from .protocol.runtime import TICK, Runtime
 from .version import __version__
 
 log = logging.getLogger("miniasgi")
 
-# How often the clock ticks: the Date header has whole seconds, and no time limit needs to be exact.
-TICK = 1.0
 # Connections that wait to be accepted: as many as Node and uvicorn let wait, within the kernel's own limit.
 BACKLOG = 2048
 # How long a cancelled request may take to clean up.
@@ -110,11 +108,11 @@ class Server:
         self.lifespan = Lifespan(self.app, self.config.lifespan, self.config.timeout_lifespan, state)
         try:
             await self.unless(self.asked, self.lifespan.startup())
-            if self.asked.is_set():
-                raise Stopped("asked to stop during the application's startup")
-            access = log_request if self.config.access_log else None
-            self.runtime = Runtime(self.app, self.config, self.loop, state, access)
             try:
+                if self.asked.is_set():
+                    raise Stopped("asked to stop during the application's startup")
+                access = log_request if self.config.access_log else None
+                self.runtime = Runtime(self.app, self.config, self.loop, state, access)
                 await self.listen()
             except BaseException:
                 await self.lifespan.shutdown()
@@ -127,13 +125,15 @@ class Server:
 
     async def listen(self) -> None:
         """From here on clients are accepted."""
-        loop, arrival = self.runtime.loop, partial(Arrival, self.runtime, Http1Connection)
-        self.listeners: list[asyncio.AbstractServer] = []
         for sock in self.sockets:
             try:
-                self.listeners.append(await loop.create_server(arrival, sock=sock, backlog=BACKLOG))
+                sock.listen(BACKLOG)  # here, because uvloop does not tell when it fails
             except OSError as error:  # another server bound the address as we did, and listened first
                 raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
+        loop, arrival = self.runtime.loop, partial(Arrival, self.runtime, Http1Connection)
+        self.listeners = [
+            await loop.create_server(arrival, sock=sock, backlog=BACKLOG) for sock in self.sockets
+        ]
 
     def tick(self) -> None:
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
@@ -149,11 +149,13 @@ class Server:
         try:
             self.runtime.stop_accepting()
             await self.unless(self.at_once, self.quiet())
-            await self.cancel_calls()
-        finally:
-            self.clock.cancel()
-            await self.unless(self.at_once, self.lifespan.shutdown())
-            close_all(self.sockets)
+        finally:  # also where the caller's own task is cancelled while it waits
+            try:
+                await self.cancel_calls()
+                self.clock.cancel()
+                await self.unless(self.at_once, self.lifespan.shutdown())
+            finally:
+                close_all(self.sockets)
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""
@@ -180,10 +182,9 @@ class Server:
             await asyncio.wait((working, signalled), return_when=asyncio.FIRST_COMPLETED)
         finally:
             signalled.cancel()
-            if not working.done():
-                working.cancel()
-                await asyncio.wait((working,))
-        if not working.cancelled():
+            cancelled = working.cancel()  # False where it is done
+            await asyncio.wait((working,))
+        if not (cancelled and working.cancelled()):
             working.result()
 
 
@@ -205,15 +206,11 @@ def run(app: Application | str, **options: Any) -> None:
     config = make_config(options)
     configure_logging(config.log_level)
     new_loop = choose_loop(config.loop)
-    with ExitStack() as stack, Signals() as signals:
+    with Signals() as signals, suppress(KeyboardInterrupt), ExitStack() as stack:
         sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
         if isinstance(app, str):
-            try:
-                app = load_app(app, app_dir=config.app_dir, factory=config.factory)
-            except KeyboardInterrupt:
-                log.info("Stopped before the application was loaded")
-                return
+            app = load_app(app, app_dir=config.app_dir, factory=config.factory)
         loop = new_loop()
         asyncio.set_event_loop(loop)
         stack.callback(leave, loop)
@@ -252,6 +249,7 @@ class Signals:
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.count += 1
         if self.server is None:  # the application is being imported, which only an exception can stop
+            log.info("Stopped before the application was loaded")
             raise KeyboardInterrupt
         self.server.stop(at_once=self.count > 1)
         # An application that keeps the loop from turning can only be ended by force.
@@ -290,7 +288,8 @@ def leave(loop: asyncio.AbstractEventLoop) -> None:
             task.cancel()
         if left:
             loop.run_until_complete(asyncio.wait(left, timeout=CLEAN_UP))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        with suppress(TimeoutError):
+            loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLEAN_UP))
     finally:
         asyncio.set_event_loop(None)
         loop.close()
@@ -301,9 +300,9 @@ def configure_logging(level: str) -> None:
 
     A program that has given them handlers of its own keeps those.
     """
+    log.setLevel(level.upper())
     if log.handlers:
         return
-    log.setLevel(level.upper())
     log.propagate = False
     errors = logging.StreamHandler(sys.stderr)
     errors.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"))

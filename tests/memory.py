@@ -32,6 +32,9 @@ class MemoryTransport(asyncio.Transport):
         if not self.closing:
             self.writes.append(bytes(data))
 
+    def get_write_buffer_size(self):
+        return self.buffered
+
     def can_write_eof(self):
         return True
 
@@ -78,6 +81,7 @@ class MemoryClient:
         self.now = 1000.0
         self.runtime = Runtime(app, Config(**options), self.loop, state, access)
         self.runtime.time = lambda: self.now
+        self.runtime.ticked = self.now
         self.runtime.date = DATE
         if spawn is not None:
             self.runtime.start_task = spawn
@@ -109,6 +113,7 @@ class MemoryClient:
 
     async def pass_time(self, seconds):
         self.now += seconds
+        self.runtime.tick()  # late, so it judges nobody
         self.runtime.tick()
         self.runtime.date = DATE
         await self.turns()

@@ -101,6 +101,27 @@ async def test_an_application_that_raises_after_it_received_has_failed():
     assert caught.value.__cause__ is error
 
 
+@pytest.mark.parametrize("mode", ["auto", "on"])
+async def test_a_startup_that_ends_in_a_cancellation_of_its_own_has_failed(mode):
+    async def app(scope, receive, send):
+        await receive()
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    with pytest.raises(StartupFailed, match="CancelledError"):
+        await lifespan(app, mode).startup()
+
+
+async def test_a_startup_that_exits_has_failed():
+    async def app(scope, receive, send):
+        await receive()
+        raise SystemExit(7)
+
+    with pytest.raises(StartupFailed, match=r"sys\.exit\(7\)"):
+        await lifespan(app).startup()
+
+
 async def test_a_startup_that_takes_too_long_is_cancelled():
     cleaned_up = []
 

@@ -73,9 +73,10 @@ def test_an_address_of_another_machine_says_so():
         open_sockets("203.0.113.1", 0)
 
 
-def test_a_name_that_nobody_knows_says_so():
-    with pytest.raises(AddressError, match="'no such host' is no address"):
-        open_sockets("no such host", 0)
+@pytest.mark.parametrize("name", ["no such host", "a..b", "a" * 64 + ".example"])
+def test_a_name_that_nobody_knows_says_so(name):
+    with pytest.raises(AddressError, match=f"'{name}' is no address"):
+        open_sockets(name, 0)
 
 
 def test_a_port_that_is_not_permitted_says_so():

@@ -8,6 +8,7 @@ import threading
 
 import httpx
 import pytest
+import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
@@ -166,8 +167,14 @@ async def test_the_address_is_taken_before_the_application_is_started(serving):
                 raise AssertionError
 
 
-async def test_two_servers_that_bound_one_address_cannot_both_listen(serving):
-    """A bound socket does not keep another one from binding; the second to listen is told."""
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_two_servers_that_bound_one_address_cannot_both_listen(serving, make_loop):
+    """A bound socket does not keep another one from binding; the second to listen is told, on any loop."""
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(bind_both_and_listen(serving))
+
+
+async def bind_both_and_listen(serving):
     ready = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -257,6 +264,74 @@ async def test_at_once_waits_for_nobody_and_leaves_nothing(serving, raw):
         await server.stopped()
     assert ended == ["http", "lifespan"]
     assert asyncio.all_tasks() == before
+
+
+async def test_a_stop_just_as_startup_completes_still_shuts_down(serving):
+    order = []
+
+    async def app(scope, receive, send):
+        await receive()
+        server.stop()
+        await asyncio.sleep(0)
+        await send({"type": "lifespan.startup.complete"})
+        order.append((await receive())["type"])
+        await send({"type": "lifespan.shutdown.complete"})
+
+    before = asyncio.all_tasks()
+    for _ in range(5):
+        server = serving(app)
+        with pytest.raises(StartupFailed):
+            async with server:
+                raise AssertionError
+        assert asyncio.all_tasks() == before
+    assert set(order) <= {"lifespan.shutdown"}
+
+
+async def test_a_caller_that_is_cancelled_while_the_server_drains_leaves_nothing(serving, raw):
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await asyncio.Event().wait()
+
+    async def serve():
+        async with serving(app, timeout_graceful_shutdown=60) as server:
+            servers.append(server)
+            running.set()
+            await leave.wait()
+
+    servers, running, leave = [], asyncio.Event(), asyncio.Event()
+    before = asyncio.all_tasks()
+    serving_task = asyncio.ensure_future(serve())
+    await running.wait()
+    reader, writer = await raw(servers[0])
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    while not servers[0].runtime.calls:
+        await asyncio.sleep(0)
+    leave.set()
+    while not servers[0].runtime.stopping:
+        await asyncio.sleep(0)
+    serving_task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving_task
+    assert not servers[0].runtime.calls
+    assert asyncio.all_tasks() == before
+    assert servers[0].sockets[0].fileno() == -1
+
+
+async def test_a_slow_client_gets_the_whole_of_an_answer_that_ends_in_stages(serving, raw):
+    body = bytes(range(256)) * 40_000
+
+    async def app(scope, receive, send):
+        await respond(send, body)
+
+    async with serving(app, lifespan="off") as server:
+        reader, writer = await raw(server)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        got = bytearray()
+        while piece := await reader.read(500_000):
+            got += piece
+            await asyncio.sleep(0.15)  # in all more than the server waits for its client to close
+        assert got == body
 
 
 async def test_a_running_request_finishes_before_the_server_does(serving, raw):

@@ -1,7 +1,7 @@
 """Connection: one transport, whatever protocol is spoken on it.
 
 It owns backpressure both ways (whether we read, whether the client takes what we write), the one deadline,
-and the finish in stages. It must not know HTTP, WebSocket or the application.
+and the close in stages. It must not know HTTP, WebSocket or the application.
 
 A loop makes the protocol object before there is a transport. So that no half-built connection exists, what
 the loop makes is an Arrival, which makes the Connection when the transport is there. From then on, changing
@@ -10,13 +10,18 @@ protocol is changing the object: `become`. Next in reading order: `http1`.
 
 import asyncio
 import math
+import socket
+import struct
 from collections.abc import Callable
 
 from .runtime import Runtime
 
-# How long a client may take to read our last words and to close, once we have closed our side. nginx's
-# lingering_timeout is 5 s; two are enough for a round trip, and a stop of the server waits for them.
+# How long a client may take to close, once it has all our last words. nginx's lingering_timeout is 5 s; two
+# are enough for a round trip, and a stop of the server waits for them.
 LINGER = 2.0
+# How long a client that takes nothing of what was written keeps a connection that is to be closed. nginx's
+# send_timeout: 60 s.
+TAKE_TIMEOUT = 60.0
 
 
 class Arrival(asyncio.Protocol):
@@ -36,13 +41,14 @@ class Arrival(asyncio.Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One open transport. Made by Arrival or by the connection before it; ends with `connection_lost`."""
+    """One open transport. Made by Arrival or by the connection before it; ends with `on_released`."""
 
     __slots__ = (
         "deadline",  # when `on_deadline` is due, in the runtime's time; infinite where nothing is awaited
         "reading_paused",  # we have told the transport not to read
         "runtime",  # what all connections share
         "transport",  # the loop's transport
+        "unsent",  # how much the client had still to take when that was looked at last
         "write_waiters",  # what `drained` waits on, one future a waiting call
         "writing_paused",  # the transport holds more than it likes: the client does not read
     )
@@ -53,6 +59,7 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         self.reading_paused = False
         self.writing_paused = False
+        self.unsent = 0
         self.write_waiters: list[asyncio.Future[None]] = []
 
     # ---- time ----
@@ -113,6 +120,11 @@ class Connection(asyncio.Protocol):
             finally:
                 self.write_waiters.remove(waiter)
 
+    def client_takes(self) -> bool:
+        """Whether the client has taken something of what was written since this was asked last."""
+        before, self.unsent = self.unsent, self.transport.get_write_buffer_size()
+        return self.unsent != before
+
     # ---- the end ----
 
     @property
@@ -128,31 +140,52 @@ class Connection(asyncio.Protocol):
         self.runtime.connections.add(successor)
         self.transport.set_protocol(successor)
         self.wake_writers()
+        self.on_released()
 
-    def finish(self) -> None:
-        """Close so that what was written arrives, though the client may still be sending.
+    def close(self, *, linger: bool = False) -> None:
+        """Close once the client has taken what was written.
 
-        To close a socket with unread bytes in it resets the connection, and a reset may overtake the answer.
-        So: end our side, read and drop what comes, close when the client does (RFC 9112 section 9.6).
+        `linger` where the client may still be sending. To close a socket with unread bytes in it resets the
+        connection, and a reset may overtake the answer. So: end our side, read and drop what comes, close
+        when the client does (RFC 9112 section 9.6).
         """
-        if not self.transport.can_write_eof():  # TLS has no half-closed state
-            self.transport.close()
-        elif not self.transport.is_closing():
-            lingering = Lingering(self.runtime, self.transport)
-            self.become(lingering)
-            self.transport.write_eof()  # takes effect after all that was written
-            lingering.expect_within(LINGER)
-            lingering.resume_reading()
+        closing = Closing(self.runtime, self.transport)
+        self.become(closing)
+        closing.begin(linger and self.transport.can_write_eof())  # TLS has no half-closed state
+
+    def abort(self, *, reset: bool = False) -> None:
+        """Close now, whatever the client has still to take; `reset` tells it that this is no good end."""
+        self.become(Closing(self.runtime, self.transport))
+        if reset:
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def on_released(self) -> None:
+        """The transport is no longer ours: lost, or handed to another object."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.runtime.forget_connection(self)
         self.wake_writers()
+        self.on_released()
 
 
-class Lingering(Connection):
-    """The last stage of a connection: our side is closed, what still comes is dropped, for LINGER seconds."""
+class Closing(Connection):
+    """The last stage of a connection: nothing more is written, and what still comes is dropped."""
 
-    __slots__ = ()
+    __slots__ = ("moved",)  # when the client last took something of what was written
+
+    def __init__(self, runtime: Runtime, transport: asyncio.Transport) -> None:
+        super().__init__(runtime, transport)
+        self.moved = runtime.time()
+        self.expect_within(LINGER)
+
+    def begin(self, half_close: bool) -> None:
+        self.resume_reading()
+        if not half_close:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.write_eof()  # takes effect after all that was written
 
     def data_received(self, data: bytes) -> None:
         """Dropped."""
@@ -161,7 +194,12 @@ class Lingering(Connection):
         return False  # both sides are done: the transport closes
 
     def on_deadline(self) -> None:
-        self.transport.abort()
+        if self.client_takes():
+            self.moved = self.runtime.time()
+        elif self.unsent == 0 or self.runtime.time() - self.moved >= TAKE_TIMEOUT:
+            self.transport.abort()
+            return
+        self.expect_within(LINGER)
 
     def stop(self) -> None:
         """Nothing is owed, and the end is near."""

@@ -37,8 +37,8 @@ class Wire(Protocol):
     def want_body(self) -> None:
         """The application waits for more of what the client sends."""
 
-    def app_failed(self) -> None:
-        """The application is gone and owes an answer: give a 500 if nothing has left yet, else break off."""
+    def app_failed(self, status: int) -> None:
+        """The application ended and owes an answer: give this one if nothing has left yet, else break off."""
 
 
 class ResponseWire(Wire, Protocol):
@@ -91,7 +91,9 @@ class ApplicationCall:
         """The request, as a log line names it: GET /path from 127.0.0.1:50000."""
         client = self.scope.get("client")
         origin = f" from {client[0]}:{client[1]}" if client else ""
-        return f"{self.scope.get('method', 'WebSocket')} {self.scope.get('path')}{origin}"
+        # Not the decoded path: that may have line breaks in it.
+        path = self.scope.get("raw_path", b"").decode("ascii")
+        return f"{self.scope.get('method', 'WebSocket')} {path}{origin}"
 
     # ---- the application ----
 
@@ -105,19 +107,27 @@ class ApplicationCall:
         runtime = self.wire.runtime
         try:
             await runtime.app(self.scope, self.receive, self.send)
-        except Exception as error:
-            if self.state is self.GONE and stems_from_disconnect(error):
-                log.debug("%s: ended when the client left", self.name)
-            else:
-                log.error("%s: the application raised", self.name, exc_info=error)
+        except (Exception, SystemExit) as error:
+            self.log_error(error)
             self.ended(error)
-        except BaseException as error:  # cancelled, by a stop of the server or by itself; or Ctrl-C
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # not by us, but by something that it waited for
+                self.log_error(error)
             self.ended(error)
             raise
         else:
             self.ended(None)
         finally:
             runtime.forget_call(self)
+
+    def log_error(self, error: BaseException) -> None:
+        if self.state is not self.GONE or (told := told_by(error)) is None:
+            log.error("%s: the application raised", self.name, exc_info=error)
+        elif told is error:
+            log.debug("%s: ended when the client left", self.name)
+        else:
+            log.info("%s: after the client had left, the application raised %r", self.name, error)
 
     def ended(self, error: BaseException | None) -> None:
         """The application has returned, or raised `error`."""
@@ -236,7 +246,7 @@ class Exchange(ApplicationCall):
 
     def on_response_body(self, message: Message) -> None:
         more_body = bool(message.get("more_body", False))
-        self.wire.write_body(message.get("body", b""), more_body)
+        self.wire.write_body(body_of(message), more_body)
         if not more_body:
             self.state = State.DONE
             self.wake()
@@ -255,7 +265,7 @@ class Exchange(ApplicationCall):
         if self.state in (State.START, State.BODY):
             if error is None:
                 log.error("%s: the application returned %s", self.name, UNFINISHED[self.state])
-            self.wire.app_failed()
+            self.wire.app_failed(failure_status(error))
             self.state = State.GONE
 
 
@@ -265,11 +275,29 @@ UNFINISHED = {
 }
 
 
-def stems_from_disconnect(error: BaseException) -> bool:
-    """Whether a ClientDisconnected lies at the root of this error: frameworks wrap it in their own."""
+def failure_status(error: BaseException | None) -> int:
+    """What a client is answered when the application ended so: 503 where the server has cancelled it."""
+    return 503 if isinstance(error, asyncio.CancelledError) else 500
+
+
+def body_of(message: Message) -> bytes:
+    """The body of a response message. Raises ASGIError where it is no bytes."""
+    body = message.get("body", b"")
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    raise ASGIError(f"{message['type']} has a 'body' of type {type(body).__name__}; it is bytes")
+
+
+def told_by(error: BaseException) -> BaseException | None:
+    """The ClientDisconnected that this error stems from: frameworks wrap it in their own, or in a group.
+
+    An error that was raised on purpose in its place (`raise … from`) is as good as the disconnect itself;
+    one that was raised on the way out may be a fault in the application's clean-up.
+    """
     if isinstance(error, BaseExceptionGroup):
-        return all(stems_from_disconnect(each) for each in error.exceptions)
-    if isinstance(error, ClientDisconnected):
-        return True
-    cause = error.__cause__ or error.__context__
-    return cause is not None and stems_from_disconnect(cause)
+        return error if all(told_by(each) for each in error.exceptions) else None
+    if isinstance(error, ClientDisconnected) or (error.__cause__ is not None and told_by(error.__cause__)):
+        return error
+    return error.__context__ and told_by(error.__context__)

@@ -11,9 +11,9 @@ reading order: `scope`.
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h11
 
@@ -22,10 +22,13 @@ from .connection import Connection
 from .exchange import Exchange, Headers
 from .runtime import Runtime, Visit
 from .scope import BadTarget, Endpoint, http_scope, websocket_scope
-from .websocket import WebSocketConnection, WebSocketExchange, handshake_fault, proposes_websocket
-
-if TYPE_CHECKING:
-    from wsproto.extensions import Extension
+from .websocket import (
+    WebSocketConnection,
+    WebSocketExchange,
+    acceptance,
+    handshake_fault,
+    proposes_websocket,
+)
 
 log = logging.getLogger("miniasgi")
 
@@ -39,11 +42,22 @@ MAX_UNWANTED = 256 * 1024
 # Up to here, joining the parts of a response costs less than a second write.
 SMALL_WRITE = 64 * 1024
 
+# Headers that an application cannot set: in a response, in one without a body, when it accepts a WebSocket.
+RESPONSE_OWNS = (b"transfer-encoding",)
+BODILESS_OWNS = (*RESPONSE_OWNS, b"content-length")
+ACCEPTANCE_OWNS = (
+    *BODILESS_OWNS,
+    b"connection",
+    b"upgrade",
+    b"sec-websocket-accept",
+    b"sec-websocket-extensions",
+)
+
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
 class Http1Connection(Connection):
-    """One HTTP/1.1 connection. Made by Arrival; ends by `finish`, or becomes a WebSocketConnection."""
+    """One HTTP/1.1 connection. Made by Arrival; ends by `close`, or becomes a WebSocketConnection."""
 
     __slots__ = (
         "began",  # when the request under way was complete to its headers, in the runtime's time
@@ -78,18 +92,28 @@ class Http1Connection(Connection):
     # ---- bytes in ----
 
     def data_received(self, data: bytes) -> None:
-        if self.request is None and not self.has_waiting_bytes():  # the first bytes of a head
-            self.expect_within(self.runtime.config.timeout_head)
-        self.h11.receive_data(data)
-        self.pump()
-        self.balance()
+        if self.request is None:
+            if not self.has_waiting_bytes():  # the first bytes of a head
+                self.expect_within(self.runtime.config.timeout_head)
+            # h11 measures a head only while it is not complete: in smaller pieces, it does.
+            while len(data) > MAX_HEAD and self.request is None and self.current:
+                self.h11.receive_data(data[:MAX_HEAD])
+                data = data[MAX_HEAD:]
+                self.pump()
+        if self.current:
+            self.h11.receive_data(data)
+            self.pump()
+            self.balance()
 
     def eof_received(self) -> bool:
         """The client ends its side. True keeps ours open while an answer is owed (not possible on TLS)."""
         self.h11.receive_data(b"")
         self.pump()
+        if not self.current:
+            return False  # who has it now was told
         if not isinstance(self.exchange, Exchange):
-            return False
+            self.close()
+            return True
         self.exchange.on_client_closed()
         return not self.endpoint.secure
 
@@ -126,6 +150,7 @@ class Http1Connection(Connection):
         self.deadline = math.inf
         state, root_path = self.runtime.state, self.runtime.config.root_path
         try:
+            refuse_doubtful_framing(request)
             if proposes_websocket(request):
                 return self.begin_websocket(websocket_scope(request, self.endpoint, root_path, state))
             exchange = Exchange(http_scope(request, self.endpoint, root_path, state), self)
@@ -141,6 +166,8 @@ class Http1Connection(Connection):
             event = self.h11.next_event()
         if type(event) is h11.EndOfMessage:
             exchange.on_body_end()
+        if self.h11.trailing_data[1]:  # its end came behind an earlier request
+            exchange.on_client_closed()
         exchange.start()
         return self.reads_on()
 
@@ -163,7 +190,7 @@ class Http1Connection(Connection):
         # The response is complete and nobody reads the rest of the request.
         self.unwanted += len(event.data)
         if self.unwanted > MAX_UNWANTED:
-            self.finish()
+            self.close(linger=True)
             return False
         return True
 
@@ -188,14 +215,13 @@ class Http1Connection(Connection):
     def on_connection_closed(self, event: h11.ConnectionClosed) -> bool:
         """The client has ended its side between two requests; `eof_received` tells an exchange of it."""
         if self.exchange is None:
-            self.transport.close()
+            self.close()
         return False
 
     def on_peer_error(self, error: h11.RemoteProtocolError) -> None:
         """The client broke a rule of HTTP: say which, and close. If it just left in mid-request: close."""
         if self.h11.trailing_data[1]:
-            self.drop_exchange()
-            self.transport.close()
+            self.close()
         else:
             self.refuse(error.error_status_hint, peer_error_text(error))
 
@@ -203,20 +229,9 @@ class Http1Connection(Connection):
 
     def write_response(self, status: int, headers: Headers) -> None:
         assert self.request is not None  # an exchange has one
-        lines = []
-        names = set()
-        for name, value in headers:
-            lower = name.lower()
-            # The framing is h11's: "transfer-encoding … will be ignored" (ASGI). A 204 has no length
-            # (RFC 9110 section 8.6).
-            if lower == b"transfer-encoding" or (status == 204 and lower == b"content-length"):
-                continue
-            names.add(lower)
-            lines.append((name, value))
-        if b"date" not in names:
-            lines.append((b"date", self.runtime.date))
-        if b"server" not in names:
-            lines.append((b"server", b"miniasgi"))
+        # The framing is h11's: ASGI has transfer-encoding ignored, and a 204 has no length (RFC 9110
+        # section 8.6).
+        lines = self.with_date_and_server(headers, BODILESS_OWNS if status == 204 else RESPONSE_OWNS)
         # A client that was promised to be asked for its body, and was not, may send it or not: after that
         # nobody could tell a body from a request. (RFC 9110 section 10.1.1)
         if self.runtime.stopping or self.h11.they_are_waiting_for_100_continue:
@@ -225,11 +240,21 @@ class Http1Connection(Connection):
             self.head = h11.Response(status_code=status, headers=lines, reason=REASONS.get(status, b""))
         except h11.LocalProtocolError as error:
             raise ASGIError(f"http.response.start cannot be sent: {error}") from error
-        self.status = status
+
+    def with_date_and_server(self, headers: Headers, ours: Container[bytes]) -> list[tuple[bytes, bytes]]:
+        """The application's headers without those that are ours to set, and with what every answer has."""
+        lines = [(name, value) for name, value in headers if name.lower() not in ours]
+        names = {name.lower() for name, _ in lines}
+        if b"date" not in names:
+            lines.append((b"date", self.runtime.date))
+        if b"server" not in names:
+            lines.append((b"server", b"miniasgi"))
+        return lines
 
     def write_body(self, body: bytes, more_body: bool) -> None:
         assert self.request is not None
-        bodiless = self.status in (204, 304) or self.request.method == b"HEAD"
+        status = self.status if self.head is None else self.head.status_code
+        bodiless = status in (204, 304) or self.request.method == b"HEAD"
         events: list[h11.Event] = []
         if self.head is not None:
             events.append(self.head)
@@ -242,7 +267,7 @@ class Http1Connection(Connection):
         except h11.LocalProtocolError as error:
             raise ASGIError(f"http.response.body cannot be sent: {error}") from error
         self.write(parts, len(body))
-        self.head = None
+        self.head, self.status = None, status
         self.sent += 0 if bodiless else len(body)
         if not more_body:
             self.response_complete()
@@ -264,15 +289,10 @@ class Http1Connection(Connection):
             self.expect_within(self.runtime.config.timeout_body)
 
     def client_left(self) -> None:
-        self.drop_exchange()
-        self.transport.close()
+        self.close()
 
-    def app_failed(self) -> None:
-        if self.nothing_has_left():
-            self.refuse(503 if self.runtime.stopping else 500)
-        else:
-            self.drop_exchange()
-            self.transport.abort()  # a reset is how the client can tell a part from the whole
+    def app_failed(self, status: int) -> None:
+        self.refuse(status)
 
     # ---- the end of a response ----
 
@@ -296,24 +316,29 @@ class Http1Connection(Connection):
         self.h11.start_next_cycle()
         self.request = None
         self.status = self.sent = self.unwanted = 0
-        self.expect_within(self.runtime.config.timeout_keep_alive)
+        half_a_head = self.has_waiting_bytes()
+        config = self.runtime.config
+        self.expect_within(config.timeout_head if half_a_head else config.timeout_keep_alive)
         return True
 
     def finish(self) -> None:
+        """Close behind a whole response."""
         unread, ended = self.h11.trailing_data
-        if ended or (self.h11.their_state in (h11.DONE, h11.MUST_CLOSE) and not unread):
-            self.transport.close()  # nothing is unread, so nothing can reset the connection
-        else:
-            super().finish()
+        all_read = ended or (self.h11.their_state in (h11.DONE, h11.MUST_CLOSE) and not unread)
+        self.close(linger=not all_read)  # what is unread could reset the connection
 
     def refuse(self, status: int, text: str = "", headers: Headers = ()) -> None:
-        """Answer in the server's own name, if nothing has left yet, and close the connection.
+        """Answer in the server's own name if nothing has left yet, else break off; close the connection.
 
         `text` names the rule that was broken. It is never the application's: that would tell strangers
         about its inside.
         """
-        answerable = self.nothing_has_left()
-        if answerable:
+        if self.h11.our_state in (h11.DONE, h11.MUST_CLOSE):
+            self.close(linger=True)  # the response is complete, and what is wrong came behind it
+        elif self.head is None and self.h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            # HTTP/1.0 takes the end of the connection for that of the body, but not a reset.
+            self.abort(reset=self.request is not None and self.request.http_version == b"1.0")
+        else:
             phrase = REASONS[status]
             body = b"%d %s\n" % (status, phrase) + (text.encode("ascii", "replace") + b"\n" if text else b"")
             # h11's own state may be ERROR by what the application or the client did; this answer starts
@@ -333,24 +358,9 @@ class Http1Connection(Connection):
                 answer += writer.send(h11.Data(data=body))
                 self.sent = len(body)
             self.transport.write(answer)
-        in_mid_response = not answerable and self.exchange is not None
-        self.drop_exchange()
-        if in_mid_response:
-            self.transport.abort()
-        else:
-            self.finish()
-
-    def nothing_has_left(self) -> bool:
-        """Whether a whole response can still be given to this request."""
-        return self.head is not None or self.h11.our_state in (h11.IDLE, h11.SEND_RESPONSE)
-
-    def drop_exchange(self) -> None:
-        """The request under way will have no (more) answer from the application."""
-        exchange, self.exchange = self.exchange, None
-        if self.request is not None or self.status:
-            self.log_access()
-        if exchange is not None:
-            exchange.on_disconnect()
+            if self.exchange is None:
+                self.log_access()
+            self.close(linger=True)
 
     def log_access(self) -> None:
         if self.runtime.access is not None:
@@ -366,10 +376,13 @@ class Http1Connection(Connection):
     # ---- the connection's own end ----
 
     def upgrade(
-        self, exchange: WebSocketExchange, headers: Headers, extensions: list["Extension"]
+        self, exchange: WebSocketExchange, headers: Headers, subprotocol: str | None
     ) -> WebSocketConnection:
         """Answer 101 and hand the transport to a WebSocketConnection. Raises ASGIError."""
-        lines = [*headers, (b"date", self.runtime.date), (b"server", b"miniasgi")]
+        assert self.request is not None  # an exchange has one
+        deflate = self.runtime.config.ws_per_message_deflate
+        agreed, extensions = acceptance(self.request, subprotocol, deflate)
+        lines = [*agreed, *self.with_date_and_server(headers, ACCEPTANCE_OWNS)]
         try:
             switching = h11.InformationalResponse(status_code=101, headers=lines, reason=REASONS[101])
         except h11.LocalProtocolError as error:
@@ -383,23 +396,34 @@ class Http1Connection(Connection):
 
     def on_deadline(self) -> None:
         if self.h11.their_state is h11.IDLE and not self.has_waiting_bytes():
-            self.transport.close()  # idle
+            self.on_idle()
         elif self.exchange is None and self.h11.their_state is h11.SEND_BODY:
-            self.finish()  # the rest of a request, which nobody waits for
+            self.close(linger=True)  # the rest of a request, which nobody waits for
+        elif self.exchange is not None and not self.exchange.waiters:
+            self.deadline = math.inf  # the application has given up waiting for the body
         else:
             self.refuse(408, "the rest of the request did not come in time (RFC 9110 section 15.5.9)")
+
+    def on_idle(self) -> None:
+        """Nothing has come for the time of keep-alive: close, unless the last answer is still being taken."""
+        if self.client_takes():
+            self.expect_within(self.runtime.config.timeout_keep_alive)
+        else:
+            self.close()
 
     def stop(self) -> None:
         """The server stops: what no application has seen is let go, what one works on is answered first."""
         if self.h11.their_state is h11.IDLE:
-            self.transport.close()
+            self.close()
         elif self.exchange is None:
             self.finish()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.exchange is not None:
-            self.drop_exchange()
-        super().connection_lost(exc)
+    def on_released(self) -> None:
+        """The request under way will have no (more) answer from the application."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            self.log_access()
+            exchange.on_disconnect()
 
 
 ON_EVENT: dict[type, Callable[[Http1Connection, Any], bool]] = {
@@ -416,6 +440,15 @@ def peer_error_text(error: h11.RemoteProtocolError) -> str:
     """h11's words for the broken rule, without the bytes that broke it: they are not ours to repeat."""
     rule = str(error).partition(": bytearray(")[0].partition(": b'")[0]
     return f"{rule} (RFC 9112)"
+
+
+def refuse_doubtful_framing(request: h11.Request) -> None:
+    """Raise BadTarget for a request with two lengths: the way of an attack, and "the server MUST close the
+    connection after responding to such a request" (RFC 9112 section 6.1).
+    """
+    names = [name for name, _ in request.headers]
+    if b"transfer-encoding" in names and b"content-length" in names:
+        raise BadTarget("Transfer-Encoding and Content-Length do not go together (RFC 9112 section 6.1)")
 
 
 def endpoint_of(transport: asyncio.Transport) -> Endpoint:

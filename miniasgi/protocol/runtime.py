@@ -17,6 +17,9 @@ from typing import Any, NamedTuple, Protocol
 from ..asgi import Application
 from ..config import Config
 
+# How often the clock ticks, in seconds: the Date header has whole ones, and no time limit needs to be exact.
+TICK = 1.0
+
 
 class Visit(NamedTuple):
     """Who asked what, and when: what the access log knows of a request before its end."""
@@ -69,6 +72,7 @@ class Runtime:
         "start_task",  # starts a coroutine in a given context, as soon as this Python can
         "state",  # what the application put into lifespan's state
         "stopping",  # no new request is begun; answers say `Connection: close`
+        "ticked",  # when `tick` was called last
         "time",  # seconds on a clock that never goes back; tests put their own here
     )
 
@@ -87,6 +91,7 @@ class Runtime:
         self.access = access
         # Not loop.time: uvloop's stands still within a turn of the loop, and has whole milliseconds.
         self.time: Callable[[], float] = time.monotonic
+        self.ticked = self.time()
         self.start_task = choose_start_task(loop)
         self.context = contextvars.copy_context()
         self.connections: set[OpenConnection] = set()
@@ -104,9 +109,16 @@ class Runtime:
         return self.start_task(coroutine, context=self.context.copy())
 
     def tick(self) -> None:
-        """The server's clock calls this about once a second: renew the date, end what is overdue."""
+        """The server's clock calls this every TICK seconds: renew the date, end what is overdue.
+
+        After a late tick nothing is judged: the application kept the loop from turning, and what clients
+        sent in the meantime was not read yet (uvloop runs its timers before it reads).
+        """
         self.date = http_date()
         now = self.time()
+        late, self.ticked = now - self.ticked > 1.5 * TICK, now
+        if late:
+            return
         for connection in [each for each in self.connections if each.deadline <= now]:
             connection.on_deadline()
 

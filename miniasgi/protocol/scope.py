@@ -63,14 +63,14 @@ def common_scope(
     path = raw_path.decode("ascii")  # h11 lets nothing but visible ASCII through
     if "%" in path:
         path = unquote(path)
-    if root_path:
+    if root_path and path != "*":
         # The proxy took the prefix off. ASGI's `path` is the whole path, `root_path` the part of it that
         # belongs to whoever mounted the application.
         path = root_path + path
         raw_path = quote(root_path).encode("ascii") + raw_path
     headers = list(request.headers)
     if host is not None:
-        headers = [(name, host if name == b"host" else value) for name, value in headers]
+        headers = [(b"host", host), *(line for line in headers if line[0] != b"host")]
     return {
         "asgi": {"version": ASGI_VERSION, "spec_version": SPEC_VERSION},
         "http_version": request.http_version.decode("ascii"),
@@ -101,8 +101,10 @@ def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
         # "the origin server MUST ignore the received Host header field (if any) and instead use the host
         # information of the request-target"
         end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
-        path = rest[end:]
-        return path if path.startswith(b"/") else b"/" + path, rest[:end].rpartition(b"@")[2]
+        path, host = rest[end:], rest[:end].rpartition(b"@")[2]
+        if not host:
+            raise BadTarget("an http URL without a host is invalid (RFC 9110 section 4.2.1)")
+        return path if path.startswith(b"/") else b"/" + path, host
     raise BadTarget("the request target begins with a slash (RFC 9112 section 3.2)")
 
 

@@ -9,6 +9,7 @@ and a WebSocketConnection afterwards. This is the end of the road.
 import base64
 import binascii
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -24,8 +25,9 @@ from wsproto.utilities import generate_accept_token
 
 from ..asgi import ASGIError, Message, Scope
 from .connection import Connection
-from .exchange import ApplicationCall, Headers, ResponseWire
+from .exchange import ApplicationCall, Headers, ResponseWire, body_of, failure_status
 from .runtime import Visit
+from .scope import offered_subprotocols
 
 log = logging.getLogger("miniasgi")
 
@@ -93,28 +95,29 @@ def is_nonce(key: bytes) -> bool:
 
 
 def acceptance(
-    scope: Scope, headers: Headers, subprotocol: str | None, deflate: bool
-) -> tuple[Headers, list[Extension]]:
-    """(headers of the 101, extensions agreed on). Raises ASGIError."""
-    key = next(value for name, value in scope["headers"] if name == b"sec-websocket-key")
+    request: h11.Request, subprotocol: str | None, deflate: bool
+) -> tuple[list[tuple[bytes, bytes]], list[Extension]]:
+    """(headers of the 101, extensions agreed on). Raises ASGIError for a subprotocol that was not offered."""
+    key = next(value for name, value in request.headers if name == b"sec-websocket-key")
     lines = [
         (b"upgrade", b"websocket"),
         (b"connection", b"Upgrade"),
         (b"sec-websocket-accept", generate_accept_token(key)),
     ]
     if subprotocol is not None:
-        if subprotocol not in scope["subprotocols"]:
+        offered = offered_subprotocols(request)
+        if subprotocol not in offered:
             raise ASGIError(
                 f"websocket.accept chose the subprotocol {subprotocol!r}, "
-                f"but the client offered {scope['subprotocols']} (RFC 6455 section 4.2.2)"
+                f"but the client offered {offered} (RFC 6455 section 4.2.2)"
             )
         lines.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
-    agreed = negotiate_deflate(scope) if deflate else None
+    agreed = negotiate_deflate(request) if deflate else None
     if agreed is not None:
         extension, answer = agreed
         lines.append((b"sec-websocket-extensions", answer))
-        return [*lines, *headers], [extension]
-    return [*lines, *headers], []
+        return lines, [extension]
+    return lines, []
 
 
 class Deflate(PerMessageDeflate):
@@ -145,12 +148,12 @@ class Deflate(PerMessageDeflate):
         return None if self.control else super().frame_inbound_complete(proto, fin)
 
 
-def negotiate_deflate(scope: Scope) -> tuple[Extension, bytes] | None:
+def negotiate_deflate(request: h11.Request) -> tuple[Extension, bytes] | None:
     """The first offer of permessage-deflate that wsproto can keep, and our answer (RFC 7692 section 5)."""
-    for name, value in scope["headers"]:
+    for name, value in request.headers:
         if name == b"sec-websocket-extensions":
             for offer in value.decode("latin-1").split(","):
-                if offer.partition(";")[0].strip() != PerMessageDeflate.name:
+                if not is_deflate_offer(offer):
                     continue
                 extension = Deflate()
                 try:
@@ -163,6 +166,21 @@ def negotiate_deflate(scope: Scope) -> tuple[Extension, bytes] | None:
     return None
 
 
+def is_deflate_offer(offer: str) -> bool:
+    """Whether this is an offer of permessage-deflate, and keeps to the rules (RFC 7692 section 7.1)."""
+    name, *parameters = (part.strip() for part in offer.split(";"))
+    return (
+        name == PerMessageDeflate.name
+        and all(DEFLATE_PARAMETER.fullmatch(parameter) for parameter in parameters)
+        and len({parameter.partition("=")[0] for parameter in parameters}) == len(parameters)
+    )
+
+
+DEFLATE_PARAMETER = re.compile(
+    r"(client|server)_no_context_takeover|client_max_window_bits(=([89]|1[0-5]))?|server_max_window_bits=([89]|1[0-5])"
+)
+
+
 # ---- the ASGI side ----------------------------------------------------------------------------------------
 
 
@@ -170,7 +188,7 @@ class HandshakeWire(ResponseWire, Protocol):
     """The wire before acceptance: an HTTP connection that can become a WebSocketConnection."""
 
     def upgrade(
-        self, exchange: "WebSocketExchange", headers: Headers, extensions: list[Extension]
+        self, exchange: "WebSocketExchange", headers: Headers, subprotocol: str | None
     ) -> "WebSocketConnection":
         """Answer 101. Raises ASGIError."""
 
@@ -244,9 +262,7 @@ class WebSocketExchange(ApplicationCall):
         headers = list(message.get("headers", ()))
         if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
             raise ASGIError("websocket.accept names a subprotocol by 'subprotocol', not in 'headers'")
-        deflate = self.wire.runtime.config.ws_per_message_deflate
-        lines, extensions = acceptance(self.scope, headers, message.get("subprotocol"), deflate)
-        self.wire = self.wire.upgrade(self, lines, extensions)
+        self.wire = self.wire.upgrade(self, headers, message.get("subprotocol"))
         self.state = State.OPEN
         self.wire.begin()
 
@@ -267,26 +283,28 @@ class WebSocketExchange(ApplicationCall):
     def on_denial_body(self, message: Message) -> None:
         assert not isinstance(self.wire, WebSocketConnection)  # DENYING
         more_body = bool(message.get("more_body", False))
-        self.wire.write_body(message.get("body", b""), more_body)
+        self.wire.write_body(body_of(message), more_body)
         if not more_body:
             self.denied()
 
     def on_send(self, message: Message) -> None:
         assert isinstance(self.wire, WebSocketConnection)  # OPEN
         text, data = message.get("text"), message.get("bytes")
-        if text is not None and data is None:
-            self.wire.send_message(text)
-        elif data is not None and text is None:
-            self.wire.send_message(data)
-        else:
+        if (text is None) == (data is None):
             raise ASGIError("websocket.send has either 'text' or 'bytes'; exactly one of them is not None")
+        if isinstance(text, str):
+            self.wire.send_message(text)
+        elif isinstance(data, bytes | bytearray | memoryview):
+            self.wire.send_message(bytes(data))
+        else:
+            raise ASGIError("websocket.send has a str as 'text', or bytes as 'bytes'")
 
     def on_close(self, message: Message) -> None:
         assert isinstance(self.wire, WebSocketConnection)  # OPEN
         code, reason = message.get("code", CloseReason.NORMAL_CLOSURE), message.get("reason") or ""
         if code not in SENDABLE_CODES:
             raise ASGIError(f"websocket.close has the code {code!r}, not one to send (RFC 6455 section 7.4)")
-        self.wire.close(code, reason)
+        self.wire.say_close(code, reason)
         self.state = State.CLOSED
 
     def denied(self) -> None:
@@ -311,7 +329,7 @@ class WebSocketExchange(ApplicationCall):
         elif self.state in (State.CONNECTING, State.DENYING, State.OPEN):
             if error is None:
                 log.error("%s: the application returned without an answer to the handshake", self.name)
-            self.wire.app_failed()
+            self.wire.app_failed(failure_status(error))
 
 
 # What a close frame of ours may say: RFC 6455 section 7.4.1, IANA's register, and the two free ranges.
@@ -319,8 +337,12 @@ SENDABLE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)
 
 # ---- wsproto's side ---------------------------------------------------------------------------------------
 
-# How long the client may take to answer our close frame, behind all that it has not read yet.
+# How long the client may take to answer our close frame, once it has taken what stands before it.
 CLOSE_TIMEOUT = 5.0
+# How many bytes wsproto is given at a time. It inflates at once what it is given, and deflate makes up to
+# 1,032 bytes of one: so no more than 4 MiB come out before the size of the message is looked at.
+INFLATE_STEP = 4 * 1024
+MAX_STEP = 256 * 1024
 
 
 class WebSocketConnection(Connection):
@@ -328,10 +350,13 @@ class WebSocketConnection(Connection):
 
     __slots__ = (
         "awaiting_pong",  # a ping was sent and not answered yet
+        "backlog",  # bytes that wsproto was not given yet
         "exchange",  # the ASGI side
+        "owed_pong",  # the answer to the client's last ping, while it does not take what we write
         "parts",  # what has come of the message under way
         "sent",  # bytes of messages that were sent
         "size",  # bytes in `parts`
+        "step",  # how many bytes wsproto is given at a time
         "visit",  # for the access log, at the end
         "wsproto",  # the authority on frames
     )
@@ -347,7 +372,10 @@ class WebSocketConnection(Connection):
         super().__init__(previous.runtime, previous.transport)
         self.exchange = exchange
         self.visit = visit
-        self.wsproto = WsprotoConnection(ConnectionType.SERVER, extensions, early)
+        self.wsproto = WsprotoConnection(ConnectionType.SERVER, extensions)
+        self.backlog = bytearray(early)
+        self.step = INFLATE_STEP if extensions else MAX_STEP
+        self.owed_pong: events.Pong | None = None
         self.parts: list[Any] = []  # all str or all bytes
         self.size = 0
         self.sent = 0
@@ -367,19 +395,28 @@ class WebSocketConnection(Connection):
     # ---- bytes in ----
 
     def data_received(self, data: bytes) -> None:
-        self.wsproto.receive_data(data)
+        if self.awaiting_pong:  # whatever comes shows that the client is there
+            self.on_sign_of_life()
+        self.backlog += data
         self.pump()
 
     def eof_received(self) -> bool:
         return False  # lost without a close frame: `connection_lost` tells
 
     def pump(self) -> None:
-        for event in self.wsproto.events():
-            ON_EVENT[type(event)](self, event)
-            if not self.current:
+        """Take wsproto's events, until it needs more bytes than there are or the application has enough."""
+        while self.current:
+            for event in self.wsproto.events():
+                ON_EVENT[type(event)](self, event)
+                if not self.current:
+                    return
+                if self.exchange.crowded and self.wsproto.state is ConnectionState.OPEN:
+                    self.pause_reading()
+                    return
+            if not self.backlog:
                 return
-        if self.exchange.crowded:
-            self.pause_reading()
+            self.wsproto.receive_data(bytes(self.backlog[: self.step]))
+            del self.backlog[: self.step]
 
     # ---- wsproto's events ----
 
@@ -390,7 +427,8 @@ class WebSocketConnection(Connection):
         if self.size > self.runtime.config.ws_max_size:
             self.fail(CloseReason.MESSAGE_TOO_BIG, f"more than {self.runtime.config.ws_max_size} bytes")
             return
-        self.parts.append(event.data)
+        if event.data:  # a message may have any number of empty fragments
+            self.parts.append(event.data)
         if event.message_finished:
             empty = "" if isinstance(event, events.TextMessage) else b""
             self.exchange.on_message(empty.join(self.parts))
@@ -398,10 +436,24 @@ class WebSocketConnection(Connection):
             self.size = 0
 
     def on_ping(self, event: events.Ping) -> None:
-        if self.wsproto.state is ConnectionState.OPEN:
+        """Answer; a client that does not take answers gets one to its last ping (RFC 6455 section 5.5.3)."""
+        if self.wsproto.state is not ConnectionState.OPEN:
+            return
+        if self.writing_paused:
+            self.owed_pong = event.response()
+        else:
             self.transport.write(self.wsproto.send(event.response()))
 
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.owed_pong is not None and self.wsproto.state is ConnectionState.OPEN:
+            self.transport.write(self.wsproto.send(self.owed_pong))
+        self.owed_pong = None
+
     def on_pong(self, event: events.Pong) -> None:
+        """Seen as a sign of life already, as everything else is."""
+
+    def on_sign_of_life(self) -> None:
         if self.wsproto.state is ConnectionState.OPEN:
             self.awaiting_pong = False
             self.expect_within(self.runtime.config.ws_ping_interval)
@@ -410,9 +462,9 @@ class WebSocketConnection(Connection):
         if self.wsproto.state is ConnectionState.REMOTE_CLOSING:  # the client's, which we answer
             self.transport.write(self.wsproto.send(event.response()))
             self.exchange.on_disconnect(event.code, event.reason or "")
-            self.transport.close()
+            self.close()
         elif self.wsproto.state is ConnectionState.CLOSED:  # the client's answer to ours
-            self.transport.close()
+            self.close()
         else:  # wsproto could not read on, and says with which code that is told
             self.fail(event.code, event.reason or "")
 
@@ -427,30 +479,33 @@ class WebSocketConnection(Connection):
 
     def want_body(self) -> None:
         """The application has taken a message: read on if that made room."""
+        if self.reading_paused and not self.exchange.crowded:
+            self.pump()
         if not self.exchange.crowded:
             self.resume_reading()
 
-    def app_failed(self) -> None:
-        self.close(CloseReason.INTERNAL_ERROR, "")
+    def app_failed(self, status: int) -> None:
+        self.say_close(CloseReason.INTERNAL_ERROR, "")
 
     # ---- the end ----
 
-    def close(self, code: int, reason: str) -> None:
-        """Say close, and wait for the client to say so too (RFC 6455 section 7.1.2)."""
+    def say_close(self, code: int, reason: str) -> None:
+        """Send our close frame, and wait for the client's (RFC 6455 section 7.1.2)."""
         if self.wsproto.state is ConnectionState.OPEN:
             self.transport.write(self.wsproto.send(events.CloseConnection(code, reason)))
             self.exchange.on_disconnect(code, reason)
             self.expect_within(CLOSE_TIMEOUT)
             self.resume_reading()
+            self.runtime.loop.call_soon(self.pump)  # what had to wait may hold the client's close frame
 
     def fail(self, code: int, reason: str) -> None:
         """Close without waiting for an answer from a client that breaks the rules (section 7.1.7)."""
-        self.close(code, reason)
-        self.finish()
+        self.say_close(code, reason)
+        self.close(linger=True)
 
     def on_deadline(self) -> None:
         if self.wsproto.state is not ConnectionState.OPEN:
-            self.transport.abort()  # our close frame was not answered
+            self.on_unanswered_close()
         elif self.awaiting_pong and not self.reading_paused:
             self.fail(CloseReason.INTERNAL_ERROR, "no pong came")
         else:
@@ -460,13 +515,19 @@ class WebSocketConnection(Connection):
                 self.awaiting_pong = True
             self.expect_within(self.runtime.config.ws_ping_timeout)
 
-    def stop(self) -> None:
-        self.close(CloseReason.SERVICE_RESTART, "")
+    def on_unanswered_close(self) -> None:
+        """Our close frame has no answer: wait on while the client is still taking what stands before it."""
+        if self.client_takes():
+            self.expect_within(CLOSE_TIMEOUT)
+        else:
+            self.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def stop(self) -> None:
+        self.say_close(CloseReason.SERVICE_RESTART, "")
+
+    def on_released(self) -> None:
         self.exchange.on_disconnect()
         self.runtime.log_access(self.visit, 101, self.sent)
-        super().connection_lost(exc)
 
 
 ON_EVENT: dict[type, Callable[[WebSocketConnection, Any], None]] = {

@@ -65,9 +65,17 @@ def test_the_host_of_an_absolute_target_takes_the_place_of_the_header():
     assert scope["headers"] == [(b"host", b"real:81"), (b"a", b"b")]
 
 
+def test_the_host_of_an_absolute_target_is_there_without_a_header():
+    scope = scope_of("http://real/", headers=[("A", "b")], version="1.0")
+    assert scope["headers"] == [(b"host", b"real"), (b"a", b"b")]
+    with pytest.raises(BadTarget, match="without a host"):
+        scope_of("http:///x")
+
+
 def test_the_asterisk_is_for_options():
     scope = scope_of("*", method="OPTIONS")
     assert (scope["path"], scope["raw_path"]) == ("*", b"*")
+    assert scope_of("*", method="OPTIONS", root_path="/api")["path"] == "*"
     with pytest.raises(BadTarget, match="OPTIONS"):
         scope_of("*")
 

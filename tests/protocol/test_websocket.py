@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import tracemalloc
 import zlib
 
 import pytest
@@ -198,6 +199,24 @@ async def test_a_bad_accept_is_raised_from_send_and_answered_with_500(accept, ca
     assert "ASGIError: websocket.accept " in caplog.text
 
 
+async def test_headers_at_accept_cannot_take_the_place_of_the_servers():
+    accept = {
+        "headers": [(b"date", b"d"), (b"Server", b"s"), (b"content-length", b"5"), (b"connection", b"close")]
+    }
+    client = await opened(Script(accept=accept))
+    head = client.head.lower()
+    assert head.count(b"\r\ndate: ") == head.count(b"\r\nserver: ") == head.count(b"\r\nconnection: ") == 1
+    assert b"content-length" not in head
+
+
+async def test_middleware_may_replace_the_headers_of_the_scope():
+    async def app(scope, receive, send):
+        scope["headers"] = []
+        await echo(scope, receive, send)
+
+    await opened(app)
+
+
 async def test_a_client_that_leaves_during_the_handshake_is_told_as_1006():
     received = []
 
@@ -300,6 +319,10 @@ async def test_fragments_of_a_compressed_message_are_put_together(pinged):
             b"permessage-deflate; server_no_context_takeover",
         ),
         (b"x-unknown", None),
+        (b"permessage-deflate; foo=bar", None),
+        (b"permessage-deflate; server_max_window_bits", None),
+        (b"permessage-deflate; client_no_context_takeover=5", None),
+        (b"permessage-deflate; client_max_window_bits; client_max_window_bits=9", None),
     ],
 )
 async def test_compression_is_agreed_on_as_offered(offer, answer):
@@ -313,6 +336,17 @@ async def test_compression_can_be_turned_off():
         Script(), b"Sec-WebSocket-Extensions: permessage-deflate", ws_per_message_deflate=False
     )
     assert b"sec-websocket-extensions" not in client.head
+
+
+@pytest.mark.parametrize("message", [{"text": b"bytes"}, {"bytes": "text"}, {"text": 1}])
+async def test_send_takes_text_as_text_and_bytes_as_bytes(message):
+    async def act(receive, send):
+        with pytest.raises(ASGIError, match="a str as 'text', or bytes as 'bytes'"):
+            await send({"type": "websocket.send", **message})
+        await send({"type": "websocket.send", "bytes": bytearray(b"x")})
+
+    client = await opened(Script(act))
+    assert client.head.endswith(b"\x82\x01x")
 
 
 @pytest.mark.parametrize("message", [{}, {"text": "a", "bytes": b"b"}, {"text": None, "bytes": None}])
@@ -376,6 +410,69 @@ async def test_many_small_messages_let_the_client_wait_too():
     await client.turns()
 
 
+async def test_a_bomb_stops_at_the_limit():
+    """A message of 256 MiB in 250 KB: no more than the limit and one step's worth is ever inflated."""
+    compressor = zlib.compressobj(9, wbits=-15)
+    data = compressor.compress(bytes(256 * 2**20)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    app = Script()
+    client = await opened(app, b"Sec-WebSocket-Extensions: permessage-deflate", ws_max_size=2**20)
+    tracemalloc.start()
+    await client.send(frame(BINARY, data[:-4], rsv1=1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert app.received[1]["code"] == 1009
+    assert peak < 20 * 2**20
+
+
+async def test_compressed_messages_do_not_fill_the_inbox_from_one_read():
+    compressor = zlib.compressobj(9, wbits=-15)
+    data = (compressor.compress(bytes(2**20)) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    frames = frame(BINARY, data, rsv1=1) + frame(BINARY, b"")
+    got, wanted = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await wanted.wait()
+        while (message := await receive())["type"] == "websocket.receive":
+            got.append(len(message["bytes"]))
+
+    client = await opened(app, b"Sec-WebSocket-Extensions: permessage-deflate")
+    await client.send(frames * 20 + close(1000))
+    [call] = client.runtime.calls
+    assert call.buffered <= 2 * 2**20
+    assert not client.transport.reading
+    wanted.set()
+    await client.turns(100)
+    assert len(got) == 40
+    assert client.transport.closing
+
+
+async def test_a_client_that_pings_and_does_not_read_gets_one_pong():
+    client = await opened(Script())
+    client.connection.pause_writing()
+    for number in range(10):
+        await client.send(frame(PING, b"%d" % number))
+    assert client.written == b""
+    client.connection.resume_writing()
+    assert client.written == b"\x8a\x019"
+
+
+async def test_empty_fragments_cost_nothing():
+    client = await opened(Script())
+    await client.send(frame(TEXT, b"a", fin=0) + frame(CONTINUATION, b"", fin=0) * 1000)
+    assert client.connection.parts == ["a"]
+
+
+async def test_a_large_message_that_takes_long_is_a_sign_of_life():
+    client = await opened(Script())
+    data = frame(BINARY, bytes(1000))
+    for i in range(0, 1000, 100):
+        await client.send(data[i : i + 100])
+        await client.pass_time(15)
+    assert not client.transport.closing
+
+
 # ---- closing ----
 
 
@@ -423,6 +520,37 @@ async def test_a_close_that_the_client_does_not_answer_ends_in_time():
     await client.pass_time(4)
     assert not client.transport.closing
     await client.pass_time(2)
+    assert client.transport.aborted
+
+
+async def test_a_close_reaches_an_application_that_does_not_receive():
+    """Unread messages do not keep the client's close frame from being read."""
+
+    async def act(receive, send):
+        await go_on.wait()
+        await send({"type": "websocket.close"})
+
+    go_on = asyncio.Event()
+    client = await opened(Script(act))
+    await client.send(frame(TEXT, b"x") * 70 + close(1000))
+    assert not client.transport.reading
+    go_on.set()
+    await client.turns()
+    assert client.written == b"\x88\x02\x03\xe8"
+    assert client.transport.closing
+    assert not client.transport.aborted
+
+
+async def test_a_close_behind_much_that_is_still_being_taken_waits():
+    async def act(receive, send):
+        await send({"type": "websocket.close"})
+
+    client = await opened(Script(act))
+    for left in (300, 200, 100, 0):
+        client.transport.buffered = left
+        await client.pass_time(6)
+        assert not client.transport.aborted
+    await client.pass_time(6)
     assert client.transport.aborted
 
 
@@ -589,6 +717,14 @@ async def test_the_access_log_has_one_line_at_the_end():
     [(visit, status, sent, seconds)] = lines
     assert (visit.client, visit.line) == ("127.0.0.1:50000", b"GET /ws HTTP/1.1")
     assert (status, sent, seconds) == (101, 4, 2)
+
+
+async def test_the_access_log_has_a_line_for_a_websocket_that_broke_the_rules():
+    lines = []
+    client = await opened(echo, access=lambda *line: lines.append(line))
+    await client.send(frame(TEXT, b"\xff"))
+    await client.end()
+    assert len(lines) == 1
 
 
 async def test_respond_is_not_for_websockets():
