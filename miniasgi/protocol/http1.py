@@ -21,7 +21,7 @@ from ..asgi import ASGIError, Scope
 from .connection import Connection
 from .exchange import Exchange, Headers
 from .runtime import Runtime, Visit
-from .scope import BadTarget, Endpoint, http_scope, websocket_scope
+from .scope import BadRequest, Endpoint, http_scope, websocket_scope
 from .websocket import (
     WebSocketConnection,
     WebSocketExchange,
@@ -123,8 +123,8 @@ class Http1Connection(Connection):
             return
         self.pumping = True
         try:
-            go_on = self.h11.their_state is not h11.MUST_CLOSE
-            while go_on and self.current:
+            go_on = True
+            while go_on and self.current and self.reads_on():
                 event = self.h11.next_event()
                 go_on = ON_EVENT[type(event)](self, event)
         except h11.RemoteProtocolError as error:
@@ -138,6 +138,10 @@ class Http1Connection(Connection):
             self.exchange.buffered > HIGH_WATER or len(self.h11.trailing_data[0]) > HIGH_WATER
         ):
             self.pause_reading()
+
+    def reads_on(self) -> bool:
+        """Whether what follows is of interest: after a last request it is not (RFC 9112 section 9.6)."""
+        return self.h11.their_state is not h11.MUST_CLOSE
 
     def has_waiting_bytes(self) -> bool:
         return bool(self.h11.trailing_data[0])
@@ -154,7 +158,7 @@ class Http1Connection(Connection):
             if proposes_websocket(request):
                 return self.begin_websocket(websocket_scope(request, self.endpoint, root_path, state))
             exchange = Exchange(http_scope(request, self.endpoint, root_path, state), self)
-        except BadTarget as error:
+        except BadRequest as error:
             self.refuse(error.status, str(error))
             return False
         self.exchange = exchange
@@ -169,10 +173,13 @@ class Http1Connection(Connection):
         if self.h11.trailing_data[1]:  # its end came behind an earlier request
             exchange.on_client_closed()
         exchange.start()
-        return self.reads_on()
+        return True
 
     def begin_websocket(self, scope: Scope) -> bool:
         assert self.request is not None
+        if self.h11.trailing_data[1]:  # a client that has ended its side cannot have one
+            self.close()
+            return False
         fault = handshake_fault(self.request)
         if fault is not None:
             self.refuse(fault.status, fault.text, fault.headers)
@@ -180,7 +187,7 @@ class Http1Connection(Connection):
         self.exchange = WebSocketExchange(scope, self)
         self.h11.next_event()  # EndOfMessage: handshake_fault lets no body through
         self.exchange.start()
-        return self.reads_on()
+        return True
 
     def on_data(self, event: h11.Data) -> bool:
         if isinstance(self.exchange, Exchange):
@@ -198,12 +205,8 @@ class Http1Connection(Connection):
         if isinstance(self.exchange, Exchange):
             self.exchange.on_body_end()
             self.deadline = math.inf
-            return self.reads_on()
+            return True
         return self.next_cycle()
-
-    def reads_on(self) -> bool:
-        """Whether what follows is of interest: after a last request it is not (RFC 9112 section 9.6)."""
-        return self.h11.their_state is not h11.MUST_CLOSE
 
     def on_need_data(self, event: object) -> bool:
         return False
@@ -443,12 +446,12 @@ def peer_error_text(error: h11.RemoteProtocolError) -> str:
 
 
 def refuse_doubtful_framing(request: h11.Request) -> None:
-    """Raise BadTarget for a request with two lengths: the way of an attack, and "the server MUST close the
+    """Raise BadRequest for a request with two lengths: the way of an attack, and "the server MUST close the
     connection after responding to such a request" (RFC 9112 section 6.1).
     """
     names = [name for name, _ in request.headers]
     if b"transfer-encoding" in names and b"content-length" in names:
-        raise BadTarget("Transfer-Encoding and Content-Length do not go together (RFC 9112 section 6.1)")
+        raise BadRequest("Transfer-Encoding and Content-Length do not go together (RFC 9112 section 6.1)")
 
 
 def endpoint_of(transport: asyncio.Transport) -> Endpoint:

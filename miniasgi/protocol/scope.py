@@ -2,7 +2,7 @@
 
 It owns the reading of request targets (RFC 9112 section 3.2) and the keys of the scope (ASGI HTTP & WebSocket
 2.5, "HTTP Connection Scope" and "WebSocket Connection Scope"). It must not know sockets, states or
-answers: what cannot be read is a BadTarget, which says why. Next in reading order: `exchange`.
+answers: what cannot be read is a BadRequest, which says why. Next in reading order: `exchange`.
 """
 
 from typing import Any, NamedTuple
@@ -27,8 +27,8 @@ class Endpoint(NamedTuple):
     secure: bool  # TLS
 
 
-class BadTarget(ValueError):
-    """A request target that cannot be served. `status` is what to answer."""
+class BadRequest(ValueError):
+    """A request that h11 lets through and that cannot be served. `status` is what to answer."""
 
     def __init__(self, text: str, status: int = 400) -> None:
         super().__init__(text)
@@ -36,7 +36,7 @@ class BadTarget(ValueError):
 
 
 def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:
-    """The scope of one HTTP request. Raises BadTarget."""
+    """The scope of one HTTP request. Raises BadRequest."""
     scope = common_scope(request, endpoint, root_path, state)
     scope["type"] = "http"
     scope["scheme"] = "https" if endpoint.secure else "http"
@@ -46,7 +46,7 @@ def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: 
 
 
 def websocket_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:
-    """The scope of one WebSocket; its headers are those of the handshake, all of them. Raises BadTarget."""
+    """The scope of one WebSocket; its headers are those of the handshake, all of them. Raises BadRequest."""
     scope = common_scope(request, endpoint, root_path, state)
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if endpoint.secure else "ws"
@@ -91,10 +91,10 @@ def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
     if target.startswith(b"/"):  # origin form (RFC 9112 section 3.2.1)
         return target, None
     if request.method == b"CONNECT":  # authority form (3.2.3)
-        raise BadTarget("CONNECT is for proxies, and this is none (RFC 9110 section 9.3.6)", 501)
+        raise BadRequest("CONNECT is for proxies, and this is none (RFC 9110 section 9.3.6)", 501)
     if target == b"*":  # asterisk form (3.2.4)
         if request.method != b"OPTIONS":
-            raise BadTarget("the request target * goes with OPTIONS only (RFC 9112 section 3.2.4)")
+            raise BadRequest("the request target * goes with OPTIONS only (RFC 9112 section 3.2.4)")
         return target, None
     scheme, separator, rest = target.partition(b"://")
     if separator and scheme.lower() in (b"http", b"https"):  # absolute form (3.2.2)
@@ -103,9 +103,9 @@ def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
         end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
         path, host = rest[end:], rest[:end].rpartition(b"@")[2]
         if not host:
-            raise BadTarget("an http URL without a host is invalid (RFC 9110 section 4.2.1)")
+            raise BadRequest("an http URL without a host is invalid (RFC 9110 section 4.2.1)")
         return path if path.startswith(b"/") else b"/" + path, host
-    raise BadTarget("the request target begins with a slash (RFC 9112 section 3.2)")
+    raise BadRequest("the request target begins with a slash (RFC 9112 section 3.2)")
 
 
 def offered_subprotocols(request: h11.Request) -> list[str]:

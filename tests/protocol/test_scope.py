@@ -3,7 +3,7 @@
 import h11
 import pytest
 
-from miniasgi.protocol.scope import BadTarget, Endpoint, http_scope, websocket_scope
+from miniasgi.protocol.scope import BadRequest, Endpoint, http_scope, websocket_scope
 
 HERE = Endpoint(("10.0.0.1", 5000), ("10.0.0.2", 80), secure=False)
 
@@ -68,7 +68,7 @@ def test_the_host_of_an_absolute_target_takes_the_place_of_the_header():
 def test_the_host_of_an_absolute_target_is_there_without_a_header():
     scope = scope_of("http://real/", headers=[("A", "b")], version="1.0")
     assert scope["headers"] == [(b"host", b"real"), (b"a", b"b")]
-    with pytest.raises(BadTarget, match="without a host"):
+    with pytest.raises(BadRequest, match="without a host"):
         scope_of("http:///x")
 
 
@@ -76,18 +76,18 @@ def test_the_asterisk_is_for_options():
     scope = scope_of("*", method="OPTIONS")
     assert (scope["path"], scope["raw_path"]) == ("*", b"*")
     assert scope_of("*", method="OPTIONS", root_path="/api")["path"] == "*"
-    with pytest.raises(BadTarget, match="OPTIONS"):
+    with pytest.raises(BadRequest, match="OPTIONS"):
         scope_of("*")
 
 
 @pytest.mark.parametrize("target", ["a", "ftp://x/", "http:/x", "*a"])
 def test_what_is_no_target_says_so(target):
-    with pytest.raises(BadTarget, match="slash"):
+    with pytest.raises(BadRequest, match="slash"):
         scope_of(target)
 
 
 def test_connect_is_not_implemented():
-    with pytest.raises(BadTarget) as caught:
+    with pytest.raises(BadRequest) as caught:
         scope_of("x:443", method="CONNECT")
     assert caught.value.status == 501
 

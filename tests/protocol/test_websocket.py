@@ -234,6 +234,15 @@ async def test_a_client_that_leaves_during_the_handshake_is_told_as_1006():
     assert not client.runtime.calls
 
 
+async def test_a_handshake_behind_the_end_of_its_client_is_let_go():
+    app = Script()
+    client = MemoryClient(app)
+    client.connection.h11.receive_data(handshake())
+    await client.end()
+    assert app.received == []
+    assert client.transport.closing
+
+
 async def test_what_comes_behind_the_handshake_waits_for_accept():
     client = MemoryClient(echo)
     await client.send(handshake() + frame(TEXT, b"early"))
