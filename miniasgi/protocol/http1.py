@@ -305,7 +305,8 @@ class Http1Connection(Connection):
         self.log_access()
         self.resume_reading()
         states = (self.h11.their_state, self.h11.our_state)
-        if states == (h11.SEND_BODY, h11.DONE):  # the rest of the request, which nobody wants
+        if states == (h11.SEND_BODY, h11.DONE) and not self.runtime.stopping:
+            # The rest of the request is to come, and nobody wants it.
             self.expect_within(self.runtime.config.timeout_body)
         elif self.next_cycle() and not self.pumping and self.has_waiting_bytes():
             self.runtime.loop.call_soon(self.pump)

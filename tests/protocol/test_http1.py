@@ -856,6 +856,24 @@ async def test_a_stop_lets_a_running_request_finish_and_says_so():
     assert client.runtime.quiet.done()
 
 
+async def test_a_stop_does_not_wait_for_the_rest_of_a_request_that_was_answered():
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await go_on.wait()
+        await send({"type": "http.response.body", "body": b"b"})
+
+    client = MemoryClient(app)
+    await client.send(post(bytes(100))[:-50])
+    client.runtime.stop_accepting()
+    go_on.set()
+    await client.turns()
+    assert client.written.endswith(b"1\r\nb\r\n0\r\n\r\n")
+    assert client.transport.eof_written
+
+
 async def test_a_request_that_is_cancelled_by_a_stop_is_a_503():
     async def app(scope, receive, send):
         await asyncio.Event().wait()
