@@ -1,10 +1,11 @@
 """Three ways to stream, in plain ASGI: an upload echoed as it comes, server-sent events, long polling.
 
-Run it with `miniasgi serve examples/streaming.py:app`, then try
+Run it with `miniasgi serve examples/streaming.py:app`, then try in another terminal
 
     curl -N http://127.0.0.1:8000/events
     curl -T README.md http://127.0.0.1:8000/echo
-    curl http://127.0.0.1:8000/poll & curl -d news http://127.0.0.1:8000/tell
+    curl http://127.0.0.1:8000/poll             (waits, until in a third terminal somebody tells:)
+    curl -d news http://127.0.0.1:8000/tell
 """
 
 import asyncio

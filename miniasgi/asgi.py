@@ -6,6 +6,7 @@ is: the ASGI specification, version 3.0 (https://asgi.readthedocs.io/en/latest/s
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -58,10 +59,12 @@ def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> Appli
     begins in the application's file.
     """
     place, colon, attribute = target.rpartition(":")
-    if not (place and attribute):
+    if not (place and attribute) or place.startswith("."):
         hint = f"{place or attribute}:app" if colon else f"{target}:app"
         raise LoadError(f"an application is named module:attribute, such as {hint!r}; got {target!r}")
     folder = str(Path(app_dir).resolve())
+    if not Path(folder).is_dir():
+        raise LoadError(f"there is no folder {app_dir!r}, which --app-dir names")
     sys.path[:] = [folder, *(each for each in sys.path if each != folder)]
     module = load_file(Path(place)) if place.endswith(".py") else load_module(place, folder)
     found = find_attribute(module, attribute, target)
@@ -70,10 +73,24 @@ def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> Appli
             raise LoadError(f"{target} is {article(found)}, not a factory; leave out --factory?")
         try:
             found = found()
-        except Exception as error:
-            raise LoadError(own_traceback(error) + f"the factory {target} failed: {error!r}") from error
+        except (Exception, SystemExit) as error:
+            raise LoadError(
+                own_traceback(error) + f"the factory {target} failed: {summary(error)}"
+            ) from error
+        if inspect.iscoroutine(found):
+            found.close()
+            raise LoadError(f"the factory {target} is a coroutine function; a factory is an ordinary one")
     if not callable(found):
         raise LoadError(f"{target} is {article(found)}, which cannot be called as an ASGI application")
+    try:
+        inspect.signature(found).bind({}, None, None)
+    except TypeError as error:
+        raise LoadError(
+            f"{target} cannot be called with (scope, receive, send) as ASGI does: {error}; "
+            "is it a factory (--factory), or a WSGI application (wrap it, with a2wsgi or asgiref)?"
+        ) from error
+    except ValueError:
+        pass  # something built in, whose arguments nobody knows
     return found  # type: ignore[no-any-return]  # that it awaits (scope, receive, send) shows when it is called
 
 
@@ -88,7 +105,9 @@ def load_module(name: str, folder: str) -> ModuleType:
         raise LoadError(
             f"no module {error.name!r} in {folder} or installed{near or '; see --app-dir'}"
         ) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise failed_import(name, error) from error
 
 
@@ -99,7 +118,7 @@ def load_file(path: Path) -> ModuleType:
     in that module's place it would break whoever imports it next.
     """
     if not path.is_file():
-        near = did_you_mean(path.name, [each.name for each in path.parent.glob("*.py")])
+        near = did_you_mean(path.name, [each.name for each in path.parent.glob("*.py") if each.is_file()])
         raise LoadError(f"there is no file {path}{near}")
     sys.path.insert(0, str(path.parent.resolve()))
     taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
@@ -111,8 +130,10 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # before it runs, so that it can be imported by its own parts
     try:
         specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise failed_import(str(path), error) from error
     return module
 
@@ -135,7 +156,12 @@ def article(found: object) -> str:
 
 
 def failed_import(name: str, error: BaseException) -> LoadError:
-    return LoadError(own_traceback(error) + f"{name} cannot be imported: {type(error).__name__}: {error}")
+    return LoadError(own_traceback(error) + f"{name} cannot be imported: {summary(error)}")
+
+
+def summary(error: BaseException) -> str:
+    """The error's type and text in one line."""
+    return traceback.format_exception_only(error)[-1].strip().splitlines()[0]
 
 
 def own_traceback(error: BaseException) -> str:

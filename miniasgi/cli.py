@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from .config import Config, UsageError, environment_name
+from .config import Config, UsageError, did_you_mean, environment_name
 from .lifespan import StartupFailed
 from .server import run
 from .version import __version__
@@ -48,7 +48,10 @@ class OneLineParser(argparse.ArgumentParser):
     """Says in one line what is wrong, without the usage of all options before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(wrong_use(f"{message}; see {self.prog} --help"))
+        flag = message.removeprefix("unrecognized arguments: ").split()[0]
+        flags = ["--" + each.name.replace("_", "-") for each in dataclasses.fields(Config)]
+        near = did_you_mean(flag, flags) if flag.startswith("--") else ""
+        self.exit(wrong_use(f"{message}{near or '; see miniasgi serve --help'}"))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -79,7 +82,7 @@ def form(each: "dataclasses.Field[Any]") -> dict[str, Any]:
     if each.type is bool:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(each.type) is Literal:
-        return {"choices": get_args(each.type)}
+        return {"choices": get_args(each.type), "type": str.lower}
     kind = each.type
     assert isinstance(kind, type)
     return {"type": kind, "metavar": {int: "N", float: "SECONDS", str: "TEXT"}[kind]}
@@ -111,6 +114,8 @@ def parse(each: "dataclasses.Field[Any]", name: str, text: str) -> Any:
         if text.lower() not in YES_OR_NO:
             sys.exit(wrong_use(f"{name} is yes or no, not {text!r}"))
         return YES_OR_NO[text.lower()]
+    if get_origin(each.type) is Literal:
+        return text.lower()
     if each.type in (int, float):
         try:
             return each.type(text)

@@ -30,7 +30,7 @@ def option(default: Any, help: str, *, minimum: float | None = None, maximum: fl
 class Config:
     """How to serve. Times are in seconds, sizes in bytes. Raises ConfigError for what cannot be meant."""
 
-    host: str = option("127.0.0.1", "address or name to listen on; 0.0.0.0 or :: for every address")
+    host: str = option("127.0.0.1", "address or name to listen on; 0.0.0.0 or :: for every IPv4 or IPv6 one")
     port: int = option(8000, "port to listen on; 0 takes a free one and prints it", minimum=0, maximum=65535)
     app_dir: str = option(".", "folder put first on the import path")
     factory: bool = option(False, "APP is a function without arguments that returns the application")
@@ -66,6 +66,8 @@ class Config:
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             check(each, getattr(self, each.name))
+        if not self.host:
+            raise ConfigError("host is an address or a name, not ''; 0.0.0.0 stands for every IPv4 address")
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise ConfigError(f"root_path begins with a slash and ends without one, not {self.root_path!r}")
 

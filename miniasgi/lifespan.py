@@ -84,7 +84,7 @@ class Lifespan:
         what = f"raised {error!r}" if error is not None else "returned without an answer"
         if self.mode == "on":
             raise StartupFailed(f"the application {what} on lifespan, and --lifespan is on") from error
-        log.info("The application has no lifespan (it %s); it is served without", what)
+        log.info("Served without startup and shutdown: asked for its lifespan, the application %s", what)
 
     async def shutdown(self) -> None:
         """Return when the application has shut down, or has had its time. Never raises for it: logs."""

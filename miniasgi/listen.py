@@ -68,15 +68,30 @@ def bind(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socke
         raise AddressError(bind_advice(error, address[0], address[1])) from error
     try:
         sock.setblocking(False)
-        if os.name == "posix":  # elsewhere the option would let two servers share one port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:  # the IPv4 addresses have a socket of their own
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            reuse_address(sock)
+            sock.bind(address)
     except OSError as error:
         sock.close()
         raise AddressError(bind_advice(error, address[0], address[1])) from error
     return sock
+
+
+def reuse_address(sock: socket.socket) -> None:
+    """Let the address be had though connections of a server before us are in TIME_WAIT on it.
+
+    Not before a bind without it has failed: two sockets with this option can be bound to one address until
+    one of them listens, so another server could take ours while the application starts. And again before we
+    listen, for those that we accept to be no hindrance to the server after us.
+    """
+    if os.name == "posix":  # elsewhere the option would let two servers share one port
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def bind_advice(error: OSError, host: str, port: int) -> str:

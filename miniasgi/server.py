@@ -19,12 +19,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from .asgi import Application, load_app
 from .config import Config, ConfigError, make_config
 from .lifespan import Lifespan, StartupFailed
-from .listen import AddressError, bind_advice, close_all, open_sockets, url_of
+from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
 from .observe.access import log_request
 from .protocol.connection import Arrival
 from .protocol.http1 import Http1Connection
@@ -127,6 +127,7 @@ class Server:
         """From here on clients are accepted."""
         for sock in self.sockets:
             try:
+                reuse_address(sock)
                 sock.listen(BACKLOG)  # here, because uvloop does not tell when it fails
             except OSError as error:  # another server bound the address as we did, and listened first
                 raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
@@ -260,8 +261,8 @@ class Signals:
 
 def announce(server: Server, name: str) -> None:
     places = " and ".join(dict.fromkeys(url_of(sock) for sock in server.sockets))
-    if server.config.host in ("0.0.0.0", "::", ""):
-        places += " (every address of this machine)"
+    if server.config.host in ("0.0.0.0", "::"):
+        places += f" (and every other IPv{6 if server.config.host == '::' else 4} address of this machine)"
     loop = type(server.loop).__module__.partition(".")[0]
     log.info("miniasgi %s serves %s on %s", __version__, name, places)
     log.info(
@@ -275,7 +276,7 @@ def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         try:
             import uvloop
         except ImportError as error:
-            raise ConfigError("--loop uvloop needs uvloop: pip install 'miniasgi[uvloop]'") from error
+            raise ConfigError("--loop uvloop needs uvloop: pip install uvloop") from error
         return uvloop.new_event_loop
     return asyncio.new_event_loop
 
@@ -295,6 +296,18 @@ def leave(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
+class TerminalHandler(logging.StreamHandler[TextIO]):
+    """Writes to the terminal, a file or a pipe; falls silent, after one line, when that takes no more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.addFilter(lambda _: False)
+        log.error("The log to %s ends here: %s", self.stream.name, error.strerror)
+
+
 def configure_logging(level: str) -> None:
     """Log to the terminal, by the loggers `miniasgi` (stderr) and `miniasgi.access` (stdout) alone.
 
@@ -304,12 +317,12 @@ def configure_logging(level: str) -> None:
     if log.handlers:
         return
     log.propagate = False
-    errors = logging.StreamHandler(sys.stderr)
+    errors = TerminalHandler(sys.stderr)
     errors.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(errors)
     access = logging.getLogger("miniasgi.access")
     if not access.handlers:
-        lines = logging.StreamHandler(sys.stdout)
+        lines = TerminalHandler(sys.stdout)
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         access.addHandler(lines)
         access.propagate = False

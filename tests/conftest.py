@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -75,8 +76,10 @@ async def raw():
 class ServerProcess:
     """`python -m miniasgi serve …` on a free port. Made by the fixture `process`, which ends it."""
 
-    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True):
+    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True, shell=""):
         command = [sys.executable, "-m", "miniasgi", "serve", app, "--port", "0", *options]
+        if shell:  # redirections
+            command = ["sh", "-c", f"exec {shlex.join(command)} {shell}"]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})}
         self.popen = subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -68,7 +68,7 @@ def error(folder, target, **arguments):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("target", ["main", "main:", ":app", ""])
+@pytest.mark.parametrize("target", ["main", "main:", ":app", "", ".main:app"])
 def test_a_target_without_both_halves_is_shown_how(folder, target):
     assert "module:attribute, such as " in error(folder, target)
 
@@ -139,8 +139,55 @@ def test_a_factory_that_fails_is_shown_from_its_own_file_on(folder):
     text = error(folder, "loaded_eight:make", factory=True)
     assert f'"{path}", line 2' in text.splitlines()[1]
     assert (
-        text.splitlines()[-1] == "the factory loaded_eight:make failed: ZeroDivisionError('division by zero')"
+        text.splitlines()[-1] == "the factory loaded_eight:make failed: ZeroDivisionError: division by zero"
     )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def app(environ, start_response): ...",
+        "class app:\n    def __init__(self, scope): ...",
+        "def app(): ...",
+        "async def app(scope): ...",
+    ],
+)
+def test_what_does_not_take_three_arguments_is_no_asgi_application(folder, source):
+    path = write(folder, "loaded_ten.py", source)
+    text = error(folder, f"{path}:app")
+    assert "cannot be called with (scope, receive, send)" in text
+    assert "--factory" in text
+    assert "WSGI" in text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class app:\n    def __init__(self, scope, receive, send): ...",
+        "class App:\n    async def __call__(self, *arguments): ...\napp = App()",
+        "import functools\nasync def of(site, scope, receive, send): ...\napp = functools.partial(of, 1)",
+    ],
+)
+def test_what_takes_three_arguments_may_be_one(folder, source):
+    path = write(folder, "loaded_eleven.py", source)
+    assert load(folder, f"{path}:app")
+
+
+def test_a_factory_that_is_a_coroutine_function_or_exits_is_told(folder):
+    path = write(folder, "loaded_twelve.py", "async def make(): ...\ndef leave():\n    raise SystemExit(5)")
+    assert "is a coroutine function" in error(folder, f"{path}:make", factory=True)
+    assert error(folder, f"{path}:leave", factory=True).endswith("failed: SystemExit: 5")
+
+
+def test_an_error_that_cannot_be_shown_is_shown_as_far_as_it_can(folder):
+    source = "class Odd(BaseException):\n    def __str__(self):\n        raise ValueError\nraise Odd"
+    path = write(folder, "loaded_thirteen.py", source)
+    assert "loaded_thirteen.py cannot be imported: " in error(folder, f"{path}:app").splitlines()[-1]
+
+
+def test_an_error_of_many_lines_ends_in_its_first(folder):
+    path = write(folder, "loaded_fourteen.py", "raise ValueError('one\\ntwo')")
+    assert error(folder, f"{path}:app").endswith("loaded_fourteen.py cannot be imported: ValueError: one")
 
 
 def test_a_file_whose_import_failed_can_be_mended_and_loaded_again(folder):

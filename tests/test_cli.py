@@ -44,7 +44,9 @@ def test_version(command, arguments):
         (("serve", "tests.applications:hello", "--port", "x"), "--port"),
         (("serve", "tests.applications:hello", "--port", "65536"), "port is at most 65535"),
         (("serve", "tests.applications:hello", "--lifespan", "maybe"), "invalid choice: 'maybe'"),
-        (("serve", "tests.applications:hello", "--prot", "1"), "unrecognized arguments: --prot"),
+        (("serve", "tests.applications:hello", "--prot", "1"), "--prot 1; did you mean '--port'"),
+        (("serve", "tests.applications:hello", "--host", ""), "host is an address or a name"),
+        (("serve", "tests.applications:hello", "--app-dir", "/no/folder"), "there is no folder '/no/folder'"),
         (("serve", "tests.applications:hello", "--host", "203.0.113.1"), "not an address of this machine"),
         (("serve", "tests.applications:hello", "--host", "no such host"), "no address and no known name"),
     ],
@@ -110,6 +112,26 @@ def test_an_environment_variable_that_cannot_be_read_is_one_line(command, monkey
     assert (code, err) == (2, f"miniasgi: {text}\n")
 
 
+def test_words_may_be_in_capitals(monkeypatch):
+    monkeypatch.setenv("MINIASGI_LOOP", "ASYNCIO")
+    served = []
+    monkeypatch.setattr(cli, "run", lambda app, **options: served.append(make_config(options)))
+    assert cli.main(["serve", "tests.applications:hello", "--log-level", "INFO"]) == 0
+    assert (served[0].log_level, served[0].loop) == ("info", "asyncio")
+
+
+def test_a_log_that_cannot_be_written_ends_with_one_line(process, tmp_path):
+    import httpx
+
+    server = process("tests.applications:hello", shell=">/dev/full")
+    for _ in range(3):
+        assert httpx.get(server.url).text == "hello"
+    assert server.stop() == 0
+    assert server.output.count("The log to <stdout> ends here: No space left on device") == 1
+    assert "Traceback" not in server.output
+    assert "Logging error" not in server.output
+
+
 def test_python_m_is_the_same_command():
     result = subprocess.run(
         [sys.executable, "-m", "miniasgi", "--version"], capture_output=True, text=True, cwd=ROOT, check=True
@@ -122,7 +144,7 @@ def test_uvloop_that_is_not_installed_is_one_line(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvloop", None)
     code, out, err = command("serve", "tests.applications:hello", "--port", "0", "--loop", "uvloop")
     assert code == 2
-    assert err.endswith("--loop uvloop needs uvloop: pip install 'miniasgi[uvloop]'\n")
+    assert err.endswith("--loop uvloop needs uvloop: pip install uvloop\n")
 
 
 def test_the_start_lines_say_what_is_served_where_as_which_process_and_how_to_stop(process):

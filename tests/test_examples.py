@@ -132,6 +132,7 @@ def test_streaming_tells_who_polls(process):
 def test_chat(process, need):
     server = process("examples/chat.py:app")
     assert "<title>Chat</title>" in curl(need, server.url)
+    assert "<title>Chat</title>" in httpx.get(server.url).text
     with connect(websocket_url(server, "/")) as one, connect(websocket_url(server, "/")) as two:
         one.send("hello")
         assert (one.recv(10), two.recv(10)) == ("hello", "hello")
@@ -145,7 +146,7 @@ def test_chat(process, need):
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_django_channels(process, need, database, loop):
     server = process("project.asgi:application", "--loop", loop, cwd=DJANGO, env=database)
-    assert "it is served without" in server.output  # Channels' router has no lifespan
+    assert "Served without startup and shutdown" in server.output  # Channels' router has no lifespan
     page = curl(need, "--location", server.url)
     assert "Room “lobby”" in page
     assert httpx.get(server.url + "/room/other/").status_code == 200
@@ -161,9 +162,11 @@ def test_django_channels(process, need, database, loop):
         one.send("hello")
         expected = {"who": "anonymous", "message": "hello"}
         assert [json.loads(each.recv(10)) for each in (one, two)] == [expected, expected]
-    with pytest.raises(InvalidStatus):
+    with pytest.raises(InvalidStatus) as refused:
         connect(websocket_url(server, "/ws/nothing/")).__enter__()
+    assert refused.value.response.status_code == 403
     assert server.stop() == 0
+    assert "Traceback" not in server.output
 
 
 def test_django_channels_knows_who_is_logged_in(process, database):

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from miniasgi.listen import AddressError, bind_advice, open_sockets, url_of
+from miniasgi.listen import AddressError, bind_advice, open_sockets, reuse_address, url_of
 
 
 @pytest.fixture
@@ -66,6 +66,26 @@ def test_a_name_with_an_address_that_this_machine_has_not_gets_the_other(opened,
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **more: found)
     [sock] = opened("localhost")
     assert sock.getsockname()[0] == "127.0.0.1"
+
+
+def test_an_address_is_taken_before_it_listens(opened):
+    [sock] = opened("127.0.0.1")
+    with pytest.raises(AddressError, match="in use"):
+        open_sockets("127.0.0.1", sock.getsockname()[1])
+
+
+def test_an_address_with_connections_of_the_server_before_is_to_be_had(opened):
+    [sock] = opened("127.0.0.1")
+    reuse_address(sock)
+    sock.listen()
+    sock.setblocking(True)
+    address = sock.getsockname()
+    with socket.create_connection(address) as client:
+        accepted, _ = sock.accept()
+        accepted.close()  # the side that closes first is the one in TIME_WAIT
+        assert client.recv(1) == b""
+    sock.close()
+    assert opened(*address)
 
 
 def test_an_address_of_another_machine_says_so():

@@ -168,31 +168,31 @@ async def test_the_address_is_taken_before_the_application_is_started(serving):
 
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_two_servers_that_bound_one_address_cannot_both_listen(serving, make_loop):
-    """A bound socket does not keep another one from binding; the second to listen is told, on any loop."""
+def test_a_socket_that_cannot_listen_any_more_is_told_on_any_loop(serving, make_loop):
+    """Two sockets with SO_REUSEADDR may be bound to one address; the second to listen is too late."""
     with asyncio.Runner(loop_factory=make_loop) as runner:
-        runner.run(bind_both_and_listen(serving))
+        runner.run(bind_both_and_listen())
 
 
-async def bind_both_and_listen(serving):
-    ready = asyncio.Event()
+async def bind_both_and_listen():
+    shut_down = []
 
     async def app(scope, receive, send):
         await receive()
-        await ready.wait()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         shut_down.append(True)
 
-    shut_down = []
-    second = Server(app, Config(port=0, lifespan="on"))
-    starting = asyncio.ensure_future(second.__aenter__())
-    while not second.sockets:
-        await asyncio.sleep(0)
-    async with serving(hello, port=second.port):
-        ready.set()
+    ours, theirs = socket.socket(), socket.socket()
+    with ours, theirs:
+        for each in (ours, theirs):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ours.bind(("127.0.0.1", 0))
+        theirs.bind(ours.getsockname())
+        theirs.listen()
         with pytest.raises(AddressError, match="in use"):
-            await starting
+            async with Server(app, Config(), sockets=[ours]):
+                raise AssertionError
     assert shut_down
 
 

@@ -16,6 +16,9 @@ from collections.abc import Callable
 
 from .runtime import Runtime
 
+# How many events of one connection are taken in one turn of the loop. A read of 256 KiB may hold ten thousand
+# requests or frames; all in one turn, they kept everybody else waiting for seconds.
+TURN = 64
 # How long a client may take to close, once it has all our last words. nginx's lingering_timeout is 5 s; two
 # are enough for a round trip, and a stop of the server waits for them.
 LINGER = 2.0
@@ -45,6 +48,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "deadline",  # when `on_deadline` is due, in the runtime's time; infinite where nothing is awaited
+        "pump_due",  # `pump` goes on in the next turn of the loop
         "reading_paused",  # we have told the transport not to read
         "runtime",  # what all connections share
         "transport",  # the loop's transport
@@ -57,10 +61,27 @@ class Connection(asyncio.Protocol):
         self.runtime = runtime
         self.transport = transport
         self.deadline = math.inf
+        self.pump_due = False
         self.reading_paused = False
         self.writing_paused = False
         self.unsent = 0
         self.write_waiters: list[asyncio.Future[None]] = []
+
+    # ---- turns ----
+
+    def pump(self) -> None:
+        """Take what the protocol library has read, TURN events at the most. Nothing, while `pump_due`."""
+        raise NotImplementedError
+
+    def pump_soon(self) -> None:
+        """Go on with `pump` in the next turn of the loop."""
+        if not self.pump_due:
+            self.pump_due = True
+            self.runtime.loop.call_soon(self.pump_now)
+
+    def pump_now(self) -> None:
+        self.pump_due = False
+        self.pump()
 
     # ---- time ----
 
@@ -112,7 +133,7 @@ class Connection(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written, or has left."""
-        while self.congested and self.current:
+        while self.congested and self in self.runtime.connections:
             waiter = self.runtime.loop.create_future()
             self.write_waiters.append(waiter)
             try:
@@ -130,7 +151,7 @@ class Connection(asyncio.Protocol):
     @property
     def current(self) -> bool:
         """Whether the transport is open and ours: neither lost nor handed to another object."""
-        return self in self.runtime.connections
+        return self in self.runtime.connections and not self.transport.is_closing()
 
     def become(self, successor: "Connection") -> None:
         """Hand the transport, as it stands, to another protocol's object."""
@@ -185,7 +206,10 @@ class Closing(Connection):
         if not half_close:
             self.transport.close()
         elif not self.transport.is_closing():
-            self.transport.write_eof()  # takes effect after all that was written
+            try:
+                self.transport.write_eof()  # takes effect after all that was written
+            except OSError:  # the client has left already, which the transport did not notice yet
+                self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Dropped."""

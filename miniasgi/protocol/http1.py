@@ -18,7 +18,7 @@ from typing import Any
 import h11
 
 from ..asgi import ASGIError, Scope
-from .connection import Connection
+from .connection import TURN, Connection
 from .exchange import Exchange, Headers
 from .runtime import Runtime, Visit
 from .scope import BadRequest, Endpoint, http_scope, websocket_scope
@@ -103,7 +103,6 @@ class Http1Connection(Connection):
         if self.current:
             self.h11.receive_data(data)
             self.pump()
-            self.balance()
 
     def eof_received(self) -> bool:
         """The client ends its side. True keeps ours open while an answer is owed (not possible on TLS)."""
@@ -111,6 +110,8 @@ class Http1Connection(Connection):
         self.pump()
         if not self.current:
             return False  # who has it now was told
+        if self.pump_due:
+            return True  # there are requests to be answered first
         if not isinstance(self.exchange, Exchange):
             self.close()
             return True
@@ -118,26 +119,34 @@ class Http1Connection(Connection):
         return not self.endpoint.secure
 
     def pump(self) -> None:
-        """Take h11's events until it needs more, or until the response under way is complete."""
-        if self.pumping:
+        """Take h11's events, until it needs more, a response is awaited, or it is the turn of others."""
+        if self.pumping or self.pump_due:
+            self.balance()
             return
         self.pumping = True
         try:
-            go_on = True
+            go_on, taken = True, 0
             while go_on and self.current and self.reads_on():
+                if taken == TURN:
+                    self.pump_soon()
+                    break
                 event = self.h11.next_event()
                 go_on = ON_EVENT[type(event)](self, event)
+                taken += 1
         except h11.RemoteProtocolError as error:
             self.on_peer_error(error)
         finally:
             self.pumping = False
+        if self.current:
+            self.balance()
 
     def balance(self) -> None:
-        """Let the client wait once too much waits for the application: body, or requests behind this one."""
-        if self.exchange is not None and (
-            self.exchange.buffered > HIGH_WATER or len(self.h11.trailing_data[0]) > HIGH_WATER
-        ):
+        """Let the client wait while too much waits for the application: body, or requests behind this one."""
+        buffered = 0 if self.exchange is None else self.exchange.buffered
+        if buffered > HIGH_WATER or len(self.h11.trailing_data[0]) > HIGH_WATER:
             self.pause_reading()
+        else:
+            self.resume_reading()
 
     def reads_on(self) -> bool:
         """Whether what follows is of interest: after a last request it is not (RFC 9112 section 9.6)."""
@@ -165,8 +174,12 @@ class Http1Connection(Connection):
         # What has come of the body already is there before the application starts. A request without a
         # body is complete here.
         event = self.h11.next_event()
+        taken = 0
         while type(event) is h11.Data:
             exchange.on_body(event.data)
+            taken += 1
+            if taken == TURN:
+                break
             event = self.h11.next_event()
         if type(event) is h11.EndOfMessage:
             exchange.on_body_end()
@@ -287,7 +300,7 @@ class Http1Connection(Connection):
         if self.h11.they_are_waiting_for_100_continue:
             going_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             self.transport.write(self.h11.send(going_on))
-        self.resume_reading()
+        self.balance()
         if self.h11.their_state is h11.SEND_BODY:
             self.expect_within(self.runtime.config.timeout_body)
 
@@ -303,13 +316,13 @@ class Http1Connection(Connection):
         """The last byte of a response was written. The next request is the pump's to begin."""
         self.exchange = None
         self.log_access()
-        self.resume_reading()
+        self.balance()
         states = (self.h11.their_state, self.h11.our_state)
         if states == (h11.SEND_BODY, h11.DONE) and not self.runtime.stopping:
             # The rest of the request is to come, and nobody wants it.
             self.expect_within(self.runtime.config.timeout_body)
         elif self.next_cycle() and not self.pumping and self.has_waiting_bytes():
-            self.runtime.loop.call_soon(self.pump)
+            self.pump_soon()
 
     def next_cycle(self) -> bool:
         """After a response and its request: wait for the next request (True), or finish."""

@@ -24,7 +24,7 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 from wsproto.utilities import generate_accept_token
 
 from ..asgi import ASGIError, Message, Scope
-from .connection import Connection
+from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, failure_status
 from .runtime import Visit
 from .scope import offered_subprotocols
@@ -339,6 +339,11 @@ SENDABLE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)
 
 # How long the client may take to answer our close frame, once it has taken what stands before it.
 CLOSE_TIMEOUT = 5.0
+# What a client is told that breaks a rule of frames; wsproto's own words have Python's in them.
+FAILURES: dict[int, str] = {
+    CloseReason.PROTOCOL_ERROR: "a frame against the rules (RFC 6455 section 5)",
+    CloseReason.INVALID_FRAME_PAYLOAD_DATA: "a message that cannot be decoded (RFC 6455 section 8.1)",
+}
 # How many bytes wsproto is given at a time. It inflates at once what it is given, and deflate makes up to
 # 1,032 bytes of one: so no more than 4 MiB come out before the size of the message is looked at.
 INFLATE_STEP = 4 * 1024
@@ -388,7 +393,6 @@ class WebSocketConnection(Connection):
         """The application has accepted: take what came behind the handshake, and begin to ping."""
         self.expect_within(self.runtime.config.ws_ping_interval)
         self.pump()
-        self.want_body()
         if self.runtime.stopping:
             self.stop()
 
@@ -404,8 +408,9 @@ class WebSocketConnection(Connection):
         return False  # lost without a close frame: `connection_lost` tells
 
     def pump(self) -> None:
-        """Take wsproto's events, until it needs more bytes than there are or the application has enough."""
-        while self.current:
+        """Take wsproto's events, until all is read, the application has enough, or it is others' turn."""
+        taken = 0
+        while self.current and not self.pump_due:
             for event in self.wsproto.events():
                 ON_EVENT[type(event)](self, event)
                 if not self.current:
@@ -413,7 +418,13 @@ class WebSocketConnection(Connection):
                 if self.exchange.crowded and self.wsproto.state is ConnectionState.OPEN:
                     self.pause_reading()
                     return
+                taken += 1
+                if taken == TURN:
+                    self.pause_reading()
+                    self.pump_soon()
+                    return
             if not self.backlog:
+                self.resume_reading()
                 return
             self.wsproto.receive_data(bytes(self.backlog[: self.step]))
             del self.backlog[: self.step]
@@ -425,7 +436,8 @@ class WebSocketConnection(Connection):
             return  # we have said our close; the application is not told of what comes later
         self.size += size_of(event.data)
         if self.size > self.runtime.config.ws_max_size:
-            self.fail(CloseReason.MESSAGE_TOO_BIG, f"more than {self.runtime.config.ws_max_size} bytes")
+            reason = f"a message has at most {self.runtime.config.ws_max_size} bytes"
+            self.fail(CloseReason.MESSAGE_TOO_BIG, reason)
             return
         if event.data:  # a message may have any number of empty fragments
             self.parts.append(event.data)
@@ -466,7 +478,7 @@ class WebSocketConnection(Connection):
         elif self.wsproto.state is ConnectionState.CLOSED:  # the client's answer to ours
             self.close()
         else:  # wsproto could not read on, and says with which code that is told
-            self.fail(event.code, event.reason or "")
+            self.fail(event.code, FAILURES.get(event.code, ""))
 
     # ---- what the exchange asks ----
 
@@ -481,8 +493,6 @@ class WebSocketConnection(Connection):
         """The application has taken a message: read on if that made room."""
         if self.reading_paused and not self.exchange.crowded:
             self.pump()
-        if not self.exchange.crowded:
-            self.resume_reading()
 
     def app_failed(self, status: int) -> None:
         self.say_close(CloseReason.INTERNAL_ERROR, "")
@@ -496,7 +506,7 @@ class WebSocketConnection(Connection):
             self.exchange.on_disconnect(code, reason)
             self.expect_within(CLOSE_TIMEOUT)
             self.resume_reading()
-            self.runtime.loop.call_soon(self.pump)  # what had to wait may hold the client's close frame
+            self.pump_soon()  # what had to wait may hold the client's close frame
 
     def fail(self, code: int, reason: str) -> None:
         """Close without waiting for an answer from a client that breaks the rules (section 7.1.7)."""

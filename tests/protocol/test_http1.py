@@ -10,6 +10,7 @@ import h11
 import pytest
 
 from miniasgi.asgi import ASGIError, ClientDisconnected
+from miniasgi.protocol.connection import TURN
 from miniasgi.protocol.http1 import HIGH_WATER, MAX_UNWANTED, ON_EVENT
 from tests.applications import echo, hello, read_body, respond
 from tests.memory import DATE, MemoryClient
@@ -204,6 +205,33 @@ async def test_four_hundred_pipelined_requests_do_not_nest():
     await client.turns(5000)
     assert client.written.count(b"HTTP/1.1 200 OK") == 400
     assert max(depths) - min(depths) <= 8
+
+
+@pytest.mark.parametrize(
+    "data", [GET * 5000, chunked() + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n"], ids=["requests", "chunks"]
+)
+async def test_one_client_does_not_take_the_whole_turn_of_the_loop(data):
+    taken = 0
+
+    async def app(scope, receive, send):
+        nonlocal taken
+        taken += 1
+        more_body = True
+        while more_body:
+            message = await receive()
+            taken += len(message["body"])
+            more_body = message["more_body"]
+        await respond(send)
+
+    client = MemoryClient(app)
+    client.connection.data_received(data)
+    most = before = 0
+    while taken < 5000:
+        await asyncio.sleep(0)
+        most, before = max(most, taken - before), taken
+    assert most <= 3 * TURN
+    await client.turns()
+    assert client.transport.reading
 
 
 async def test_each_request_has_headers_and_state_of_its_own():
@@ -1023,6 +1051,16 @@ async def test_a_pipelined_request_behind_the_end_of_its_client_is_told_of_it():
     assert not client.runtime.connections
 
 
+async def test_many_pipelined_requests_are_answered_though_their_client_has_ended_its_side():
+    client = MemoryClient(hello)
+    client.connection.data_received(GET * 500)
+    assert client.connection.eof_received()
+    await client.turns(2000)
+    assert client.written.count(b"HTTP/1.1 200 OK") == 500
+    assert client.transport.closing
+    assert not client.runtime.connections
+
+
 async def test_an_http_1_0_client_is_reset_where_it_could_take_a_part_for_the_whole(caplog):
     class Socket:
         def setsockopt(self, *arguments):
@@ -1040,6 +1078,31 @@ async def test_an_http_1_0_client_is_reset_where_it_could_take_a_part_for_the_wh
         await client.send(GET.replace(b"1.1", version))
         assert client.transport.aborted
         assert [option[1] for option in options] == expected
+
+
+async def test_a_client_that_left_before_the_answer_was_ended_is_no_error(caplog):
+    client = MemoryClient(hello)
+
+    def not_connected():
+        raise OSError(107, "Transport endpoint is not connected")
+
+    client.transport.write_eof = not_connected
+    await client.send(b"nonsense\r\n\r\n")
+    assert client.transport.aborted
+    assert not caplog.records
+
+
+async def test_nothing_more_is_written_to_a_transport_that_failed():
+    client = MemoryClient(hello)
+    written = []
+
+    def fail(data):
+        written.append(data)
+        client.transport.closing = True
+
+    client.transport.write = fail
+    await client.send(GET * 10)
+    assert len(written) == 1
 
 
 # ---- more of time ----

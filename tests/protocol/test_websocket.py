@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from miniasgi.asgi import ASGIError, ClientDisconnected
+from miniasgi.protocol.connection import TURN
 from miniasgi.protocol.websocket import ON_EVENT, SENDABLE_CODES, State, WebSocketExchange
 from tests.applications import echo, respond
 from tests.memory import MemoryClient
@@ -467,9 +468,23 @@ async def test_a_client_that_pings_and_does_not_read_gets_one_pong():
     assert client.written == b"\x8a\x019"
 
 
+async def test_pings_do_not_take_the_whole_turn_of_the_loop():
+    client = await opened(Script())
+    client.connection.data_received(frame(PING) * 5000)
+    most = before = 0
+    while len(client.transport.writes) < 5000:
+        await asyncio.sleep(0)
+        pongs = len(client.transport.writes)
+        most, before = max(most, pongs - before), pongs
+    assert most <= 2 * TURN
+    await client.turns()
+    assert client.transport.reading
+
+
 async def test_empty_fragments_cost_nothing():
     client = await opened(Script())
     await client.send(frame(TEXT, b"a", fin=0) + frame(CONTINUATION, b"", fin=0) * 1000)
+    await client.turns(100)
     assert client.connection.parts == ["a"]
 
 

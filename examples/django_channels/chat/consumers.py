@@ -1,4 +1,4 @@
-"""The two WebSockets of the example."""
+"""The WebSockets of the example."""
 
 import json
 
@@ -10,6 +10,13 @@ class EchoConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data=None, bytes_data=None):
         await self.send(text_data=json.dumps({"message": f"Received: {text_data}"}))
+
+
+class NobodyConsumer(AsyncWebsocketConsumer):
+    """Refuses: closed before it is accepted, a WebSocket is answered with 403."""
+
+    async def connect(self):
+        await self.close()
 
 
 class RoomConsumer(AsyncWebsocketConsumer):

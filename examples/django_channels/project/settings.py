@@ -37,10 +37,9 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if "REDIS_URL" in os.environ:
-    # channels_redis 4.3 waits up to 5 s in one blocking read. redis-py 8 puts a socket timeout of its own
-    # on every connection, which ends that read first: the consumer dies of "Timeout reading from …". It
-    # has no timeout with redis-py 5, which this project's test extra pins; `socket_timeout: None` says
-    # the same to later ones.
+    # channels_redis 4.3 waits up to 5 s in one blocking read. redis-py 8 puts a socket timeout of its own on
+    # every connection, which ends that read first: an idle consumer dies of "Timeout reading from …".
+    # redis-py 5 had no such timeout; `socket_timeout: None` takes it from later ones.
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
