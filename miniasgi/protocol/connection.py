@@ -170,12 +170,15 @@ class Connection(asyncio.Protocol):
         connection, and a reset may overtake the answer. So: end our side, read and drop what comes, close
         when the client does (RFC 9112 section 9.6).
         """
-        closing = Closing(self.runtime, self.transport)
-        self.become(closing)
-        closing.begin(linger and self.transport.can_write_eof())  # TLS has no half-closed state
+        if self in self.runtime.connections:
+            closing = Closing(self.runtime, self.transport)
+            self.become(closing)
+            closing.begin(linger and self.transport.can_write_eof())  # TLS has no half-closed state
 
     def abort(self, *, reset: bool = False) -> None:
         """Close now, whatever the client has still to take; `reset` tells it that this is no good end."""
+        if self not in self.runtime.connections:
+            return
         self.become(Closing(self.runtime, self.transport))
         if reset:
             sock = self.transport.get_extra_info("socket")

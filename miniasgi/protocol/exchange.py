@@ -229,7 +229,7 @@ class Exchange(ApplicationCall):
                 self.buffered = 0
                 self.unreceived = not self.complete
                 return {"type": "http.request", "body": body, "more_body": self.unreceived}
-            if self.client_closed and self.state is not State.DONE:
+            if self.client_closed and self.state in (State.START, State.BODY):
                 self.wire.client_left()  # who is told so is not expected to answer
             if self.state in (State.DONE, State.GONE):
                 return {"type": "http.disconnect"}

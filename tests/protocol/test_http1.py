@@ -491,6 +491,7 @@ async def test_an_application_that_is_told_of_the_end_of_its_client_is_not_expec
     async def app(scope, receive, send):
         await receive()
         received.append(await receive())
+        received.append(await receive())
         with pytest.raises(ClientDisconnected):
             await send({"type": "http.response.start", "status": 200})
 
@@ -498,7 +499,7 @@ async def test_an_application_that_is_told_of_the_end_of_its_client_is_not_expec
     await client.send(GET)
     assert client.connection.eof_received() is True
     await client.turns()
-    assert received == [{"type": "http.disconnect"}]
+    assert received == [{"type": "http.disconnect"}] * 2
     assert client.transport.closing
     assert not client.runtime.connections
 
