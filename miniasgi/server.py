@@ -115,7 +115,7 @@ class Server:
                 self.runtime = Runtime(self.app, self.config, self.loop, state, access)
                 await self.listen()
             except BaseException:
-                await self.lifespan.shutdown()
+                await self.unless(self.at_once, self.lifespan.shutdown())
                 raise
         except BaseException:
             close_all(self.sockets)

@@ -287,6 +287,21 @@ async def test_a_stop_just_as_startup_completes_still_shuts_down(serving):
     assert set(order) <= {"lifespan.shutdown"}
 
 
+async def test_at_once_ends_a_shutdown_behind_a_stop_during_startup(serving):
+    async def app(scope, receive, send):
+        await receive()
+        server.stop()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        server.stop(at_once=True)
+        await asyncio.Event().wait()
+
+    server = serving(app)
+    with pytest.raises(StartupFailed):
+        async with asyncio.timeout(5), server:
+            raise AssertionError
+
+
 async def test_a_caller_that_is_cancelled_while_the_server_drains_leaves_nothing(serving, raw):
     async def app(scope, receive, send):
         if scope["type"] == "http":

@@ -107,15 +107,17 @@ class ApplicationCall:
         runtime = self.wire.runtime
         try:
             await runtime.app(self.scope, self.receive, self.send)
-        except (Exception, SystemExit) as error:
-            self.log_error(error)
-            self.ended(error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # not by us, but by something that it waited for
                 self.log_error(error)
             self.ended(error)
             raise
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit too: one request does not end the server
+            self.log_error(error)
+            self.ended(error)
         else:
             self.ended(None)
         finally:

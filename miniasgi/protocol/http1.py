@@ -92,17 +92,10 @@ class Http1Connection(Connection):
     # ---- bytes in ----
 
     def data_received(self, data: bytes) -> None:
-        if self.request is None:
-            if not self.has_waiting_bytes():  # the first bytes of a head
-                self.expect_within(self.runtime.config.timeout_head)
-            # h11 measures a head only while it is not complete: in smaller pieces, it does.
-            while len(data) > MAX_HEAD and self.request is None and self.current:
-                self.h11.receive_data(data[:MAX_HEAD])
-                data = data[MAX_HEAD:]
-                self.pump()
-        if self.current:
-            self.h11.receive_data(data)
-            self.pump()
+        if self.request is None and not self.has_waiting_bytes():  # the first bytes of a head
+            self.expect_within(self.runtime.config.timeout_head)
+        self.h11.receive_data(data)
+        self.pump()
 
     def eof_received(self) -> bool:
         """The client ends its side. True keeps ours open while an answer is owed (not possible on TLS)."""
@@ -110,12 +103,11 @@ class Http1Connection(Connection):
         self.pump()
         if not self.current:
             return False  # who has it now was told
-        if self.pump_due:
-            return True  # there are requests to be answered first
-        if not isinstance(self.exchange, Exchange):
+        if isinstance(self.exchange, Exchange):
+            if self.exchange.complete:  # otherwise the rest of it is still to be taken by the pump
+                self.exchange.on_client_closed()
+        elif self.exchange is not None or not self.pump_due:  # the same for requests that wait
             self.close()
-            return True
-        self.exchange.on_client_closed()
         return not self.endpoint.secure
 
     def pump(self) -> None:
@@ -163,7 +155,7 @@ class Http1Connection(Connection):
         self.deadline = math.inf
         state, root_path = self.runtime.state, self.runtime.config.root_path
         try:
-            refuse_doubtful_framing(request)
+            check_head(request)
             if proposes_websocket(request):
                 return self.begin_websocket(websocket_scope(request, self.endpoint, root_path, state))
             exchange = Exchange(http_scope(request, self.endpoint, root_path, state), self)
@@ -182,11 +174,14 @@ class Http1Connection(Connection):
                 break
             event = self.h11.next_event()
         if type(event) is h11.EndOfMessage:
-            exchange.on_body_end()
-        if self.h11.trailing_data[1]:  # its end came behind an earlier request
-            exchange.on_client_closed()
+            self.body_ended(exchange)
         exchange.start()
         return True
+
+    def body_ended(self, exchange: Exchange) -> None:
+        exchange.on_body_end()
+        if self.h11.trailing_data[1]:  # the client had ended its side behind this request already
+            exchange.on_client_closed()
 
     def begin_websocket(self, scope: Scope) -> bool:
         assert self.request is not None
@@ -216,7 +211,7 @@ class Http1Connection(Connection):
 
     def on_end_of_message(self, event: h11.EndOfMessage) -> bool:
         if isinstance(self.exchange, Exchange):
-            self.exchange.on_body_end()
+            self.body_ended(self.exchange)
             self.deadline = math.inf
             return True
         return self.next_cycle()
@@ -229,7 +224,7 @@ class Http1Connection(Connection):
         return self.exchange is None and self.next_cycle()
 
     def on_connection_closed(self, event: h11.ConnectionClosed) -> bool:
-        """The client has ended its side between two requests; `eof_received` tells an exchange of it."""
+        """The client has ended its side between two requests; an exchange was told when it was whole."""
         if self.exchange is None:
             self.close()
         return False
@@ -340,9 +335,13 @@ class Http1Connection(Connection):
 
     def finish(self) -> None:
         """Close behind a whole response."""
-        unread, ended = self.h11.trailing_data
-        all_read = ended or (self.h11.their_state in (h11.DONE, h11.MUST_CLOSE) and not unread)
-        self.close(linger=not all_read)  # what is unread could reset the connection
+        all_read = self.h11.their_state in (h11.DONE, h11.MUST_CLOSE) and not self.has_waiting_bytes()
+        self.close(linger=not all_read)
+
+    def close(self, *, linger: bool = False) -> None:
+        super().close(
+            linger=linger and not self.h11.trailing_data[1]
+        )  # a client that has ended sends no more
 
     def refuse(self, status: int, text: str = "", headers: Headers = ()) -> None:
         """Answer in the server's own name if nothing has left yet, else break off; close the connection.
@@ -431,7 +430,8 @@ class Http1Connection(Connection):
     def stop(self) -> None:
         """The server stops: what no application has seen is let go, what one works on is answered first."""
         if self.h11.their_state is h11.IDLE:
-            self.close()
+            # Answers may be on their way, and requests behind them unread.
+            self.close(linger=self.pump_due or self.reading_paused or self.client_takes())
         elif self.exchange is None:
             self.finish()
 
@@ -459,13 +459,19 @@ def peer_error_text(error: h11.RemoteProtocolError) -> str:
     return f"{rule} (RFC 9112)"
 
 
-def refuse_doubtful_framing(request: h11.Request) -> None:
-    """Raise BadRequest for a request with two lengths: the way of an attack, and "the server MUST close the
-    connection after responding to such a request" (RFC 9112 section 6.1).
+def check_head(request: h11.Request) -> None:
+    """Raise BadRequest for what h11 lets through: a long head that came at once, and two lengths.
+
+    h11 measures a head only while it is not complete; how it was cut must not matter. Two lengths are the way
+    of an attack, and "the server MUST close the connection after responding to such a request" (RFC 9112
+    section 6.1).
     """
     names = [name for name, _ in request.headers]
     if b"transfer-encoding" in names and b"content-length" in names:
         raise BadRequest("Transfer-Encoding and Content-Length do not go together (RFC 9112 section 6.1)")
+    lines = sum(len(name) + len(value) + len(": \r\n") for name, value in request.headers)
+    if lines + len(request.target) > MAX_HEAD:
+        raise BadRequest("the head of the request is too long", 431)
 
 
 def endpoint_of(transport: asyncio.Transport) -> Endpoint:

@@ -1002,6 +1002,33 @@ async def test_a_client_that_takes_nothing_does_not_keep_its_connection(request_
     assert client.transport.aborted
 
 
+async def test_a_stop_lets_a_client_read_the_answers_to_what_it_pipelined():
+    client = MemoryClient(hello)
+    client.connection.data_received(GET * 5000)
+    assert not client.transport.reading
+    client.runtime.stop_accepting()
+    await client.turns()
+    assert client.transport.eof_written  # not closed: what is unread could reset the connection
+    assert not client.transport.closing
+    await client.end()
+    assert client.transport.closing
+
+
+async def test_a_refused_client_that_has_ended_its_side_is_not_waited_for(caplog):
+    async def app(scope, receive, send):
+        await go_on.wait()
+        raise ValueError
+
+    go_on = asyncio.Event()
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.connection.eof_received()
+    go_on.set()
+    await client.turns()
+    assert client.written.startswith(b"HTTP/1.1 500 ")
+    assert client.transport.closing
+
+
 async def test_keep_alive_begins_when_the_last_answer_is_taken():
     client = MemoryClient(hello)
     await client.send(GET)
@@ -1050,6 +1077,34 @@ async def test_a_pipelined_request_behind_the_end_of_its_client_is_told_of_it():
     assert received == [{"type": "http.disconnect"}]
     assert client.transport.closing
     assert not client.runtime.connections
+
+
+@pytest.mark.parametrize("chunks", [1, 40, 100, 300])
+@pytest.mark.parametrize("behind", [False, True])
+async def test_a_body_that_came_whole_is_received_whole_though_its_client_has_ended_its_side(chunks, behind):
+    received = []
+
+    async def app(scope, receive, send):
+        if scope["method"] == "GET":
+            await go_on.wait()
+            await respond(send)
+            return
+        while (message := await receive())["type"] == "http.request":
+            received.append(message["body"])
+        received.append(message["type"])
+
+    go_on = asyncio.Event()
+    client = MemoryClient(app)
+    body = b"1\r\nx\r\n" * chunks + b"0\r\n\r\n"
+    client.connection.data_received(GET * behind + chunked() + body)
+    assert client.connection.eof_received()
+    await client.turns()
+    go_on.set()
+    await client.turns(100)
+    assert received[-1] == "http.disconnect"
+    assert b"".join(received[:-1]) == b"x" * chunks
+    assert not client.runtime.connections
+    assert not client.runtime.calls
 
 
 async def test_many_pipelined_requests_are_answered_though_their_client_has_ended_its_side():
@@ -1200,6 +1255,18 @@ async def test_an_application_that_is_cancelled_by_what_it_waits_for_is_logged(c
     await client.send(GET)
     assert client.written.startswith(b"HTTP/1.1 503 ") or client.written.startswith(b"HTTP/1.1 500 ")
     assert "CancelledError" in caplog.text
+
+
+@pytest.mark.parametrize("error", [type("Exit", (BaseException,), {}), SystemExit])
+async def test_an_application_that_raises_no_exception_but_something_else_is_a_500(error, caplog):
+    async def app(scope, receive, send):
+        raise error
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written.startswith(b"HTTP/1.1 500 ")
+    assert not client.runtime.calls
+    assert error.__name__ in caplog.text
 
 
 async def test_an_application_that_exits_is_a_500_and_the_server_goes_on(caplog):

@@ -250,6 +250,16 @@ async def test_what_comes_behind_the_handshake_waits_for_accept():
     assert client.written.endswith(b"\x81\x05early")
 
 
+async def test_much_that_comes_behind_the_handshake_is_lost_to_nobody():
+    app = Script()
+    client = MemoryClient(app)
+    frames = b"".join(frame(TEXT, b"%d" % number * 300) for number in range(150))
+    client.connection.data_received(handshake() + frames + close(1000))
+    await client.turns(200)
+    assert [message.get("text") for message in app.received[1:-1]] == [f"{n}" * 300 for n in range(150)]
+    assert app.received[-1]["code"] == 1000
+
+
 async def test_the_time_of_a_handshake_is_the_applications():
     """The time limits of HTTP are for clients; an application may take its time to accept."""
 
