@@ -339,9 +339,8 @@ class Http1Connection(Connection):
         self.close(linger=not all_read)
 
     def close(self, *, linger: bool = False) -> None:
-        super().close(
-            linger=linger and not self.h11.trailing_data[1]
-        )  # a client that has ended sends no more
+        """As Connection has it; but a client that has ended its side sends no more, and is not waited for."""
+        super().close(linger=linger and not self.h11.trailing_data[1])
 
     def refuse(self, status: int, text: str = "", headers: Headers = ()) -> None:
         """Answer in the server's own name if nothing has left yet, else break off; close the connection.
