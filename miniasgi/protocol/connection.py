@@ -14,7 +14,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from .runtime import Runtime
+from .runtime import Runtime, Waiters
 
 # How many events of one connection are taken in one turn of the loop. A read of 256 KiB may hold ten thousand
 # requests or frames; all in one turn, they kept everybody else waiting for seconds.
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         "runtime",  # what all connections share
         "transport",  # the loop's transport
         "unsent",  # how much the client had still to take when that was looked at last
-        "write_waiters",  # what `drained` waits on, one future a waiting call
+        "write_waiters",  # who waits in `drained`
         "writing_paused",  # the transport holds more than it likes: the client does not read
     )
 
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         self.reading_paused = False
         self.writing_paused = False
         self.unsent = 0
-        self.write_waiters: list[asyncio.Future[None]] = []
+        self.write_waiters = Waiters()
 
     # ---- turns ----
 
@@ -115,12 +115,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.writing_paused = False
-        self.wake_writers()
-
-    def wake_writers(self) -> None:
-        for waiter in self.write_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self.write_waiters.wake()
 
     @property
     def congested(self) -> bool:
@@ -134,12 +129,7 @@ class Connection(asyncio.Protocol):
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written, or has left."""
         while self.congested and self in self.runtime.connections:
-            waiter = self.runtime.loop.create_future()
-            self.write_waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self.write_waiters.remove(waiter)
+            await self.write_waiters.wait()
 
     def client_takes(self) -> bool:
         """Whether the client has taken something of what was written since this was asked last."""
@@ -160,7 +150,7 @@ class Connection(asyncio.Protocol):
         self.runtime.connections.discard(self)
         self.runtime.connections.add(successor)
         self.transport.set_protocol(successor)
-        self.wake_writers()
+        self.write_waiters.wake()
         self.on_released()
 
     def close(self, *, linger: bool = False) -> None:
@@ -190,7 +180,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.runtime.forget_connection(self)
-        self.wake_writers()
+        self.write_waiters.wake()
         self.on_released()
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from ..asgi import ASGIError, ClientDisconnected, Message, Scope, unexpected
-from .runtime import Runtime
+from .runtime import Runtime, Waiters
 
 log = logging.getLogger("miniasgi")
 
@@ -73,7 +73,7 @@ class ApplicationCall:
         "scope",
         "state",  # where the application stands
         "task",  # runs the application; set by `start`
-        "waiters",  # what `news` waits on, one future a waiting receive()
+        "waiters",  # who waits in receive() for news from the wire
         "wire",  # the protocol below
     )
 
@@ -81,7 +81,7 @@ class ApplicationCall:
         self.scope = scope
         self.wire = wire
         self.state = state
-        self.waiters: list[asyncio.Future[None]] = []
+        self.waiters = Waiters()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.state.name}>"
@@ -156,22 +156,6 @@ class ApplicationCall:
             return ClientDisconnected(f"the client has left ({self.name})")
         return unexpected(message, str(self.state.value), self.SEND[self.state])
 
-    # ---- news from the wire ----
-
-    async def news(self) -> None:
-        """Return when something has come for receive()."""
-        waiter = self.wire.runtime.loop.create_future()
-        self.waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            self.waiters.remove(waiter)
-
-    def wake(self) -> None:
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
 
 class Exchange(ApplicationCall):
     """One HTTP request and its response."""
@@ -202,23 +186,23 @@ class Exchange(ApplicationCall):
         """A part of the request's body has come."""
         self.chunks.append(data)
         self.buffered += len(data)
-        self.wake()
+        self.waiters.wake()
 
     def on_body_end(self) -> None:
         """The request is whole."""
         self.complete = True
-        self.wake()
+        self.waiters.wake()
 
     def on_client_closed(self) -> None:
         """The client has ended its side. receive() says that it left; until then it may have an answer."""
         self.client_closed = True
-        self.wake()
+        self.waiters.wake()
 
     def on_disconnect(self) -> None:
         """The client has left, or is not listened to any more."""
         if self.state is not State.DONE:
             self.state = State.GONE
-        self.wake()
+        self.waiters.wake()
 
     # ---- to the application ----
 
@@ -236,7 +220,7 @@ class Exchange(ApplicationCall):
             if self.state in (State.DONE, State.GONE):
                 return {"type": "http.disconnect"}
             self.wire.want_body()
-            await self.news()
+            await self.waiters.wait()
 
     # ---- from the application ----
 
@@ -251,7 +235,7 @@ class Exchange(ApplicationCall):
         self.wire.write_body(body_of(message), more_body)
         if not more_body:
             self.state = State.DONE
-            self.wake()
+            self.waiters.wake()
 
     def on_late_body(self, message: Message) -> None:
         """ASGI: once a body message without more_body was sent, "any further messages … will be ignored"."""

@@ -29,6 +29,26 @@ class Visit(NamedTuple):
     began: float  # in the runtime's time
 
 
+class Waiters(list["asyncio.Future[None]"]):
+    """Who waits for the same news: a future each, so that one who gives up does not take the others along."""
+
+    __slots__ = ()
+
+    async def wait(self) -> None:
+        """Return when `wake` is called."""
+        waiter = asyncio.get_running_loop().create_future()
+        self.append(waiter)
+        try:
+            await waiter
+        finally:
+            self.remove(waiter)
+
+    def wake(self) -> None:
+        for waiter in self:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
 class OpenConnection(Protocol):
     """What a Runtime, and the server above it, ask of a connection."""
 

@@ -228,14 +228,14 @@ class WebSocketExchange(ApplicationCall):
         key = "text" if isinstance(data, str) else "bytes"
         self.inbox.append({"type": "websocket.receive", key: data})
         self.buffered += len(data)
-        self.wake()
+        self.waiters.wake()
 
     def on_disconnect(self, code: int = CloseReason.ABNORMAL_CLOSURE, reason: str = "") -> None:
         """The WebSocket is over: by the client, by the server, or lost (1006, RFC 6455 section 7.1.5)."""
         if self.disconnect is None:
             self.state = State.GONE
             self.disconnect = {"type": "websocket.disconnect", "code": int(code), "reason": reason}
-            self.wake()
+            self.waiters.wake()
 
     @property
     def crowded(self) -> bool:
@@ -249,7 +249,7 @@ class WebSocketExchange(ApplicationCall):
         while not self.inbox:
             if self.disconnect is not None:
                 return self.disconnect
-            await self.news()
+            await self.waiters.wait()
         message = self.inbox.popleft()
         self.buffered -= len(message.get("text") or message.get("bytes") or b"")
         self.wire.want_body()
