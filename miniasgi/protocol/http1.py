@@ -26,7 +26,7 @@ from .websocket import (
     WebSocketConnection,
     WebSocketExchange,
     acceptance,
-    handshake_fault,
+    check_handshake,
     proposes_websocket,
 )
 
@@ -157,10 +157,11 @@ class Http1Connection(Connection):
         try:
             check_head(request)
             if proposes_websocket(request):
-                return self.begin_websocket(websocket_scope(request, self.endpoint, root_path, state))
+                scope = websocket_scope(request, self.endpoint, root_path, state)
+                return self.begin_websocket(request, scope)
             exchange = Exchange(http_scope(request, self.endpoint, root_path, state), self)
         except BadRequest as error:
-            self.refuse(error.status, str(error))
+            self.refuse(error.status, str(error), error.headers)
             return False
         self.exchange = exchange
         # What has come of the body already is there before the application starts. A request without a
@@ -183,17 +184,13 @@ class Http1Connection(Connection):
         if self.h11.trailing_data[1]:  # the client had ended its side behind this request already
             exchange.on_client_closed()
 
-    def begin_websocket(self, scope: Scope) -> bool:
-        assert self.request is not None
+    def begin_websocket(self, request: h11.Request, scope: Scope) -> bool:
         if self.h11.trailing_data[1]:  # a client that has ended its side cannot have one
             self.close()
             return False
-        fault = handshake_fault(self.request)
-        if fault is not None:
-            self.refuse(fault.status, fault.text, fault.headers)
-            return False
+        check_handshake(request)
         self.exchange = WebSocketExchange(scope, self)
-        self.h11.next_event()  # EndOfMessage: handshake_fault lets no body through
+        self.h11.next_event()  # EndOfMessage: check_handshake lets no body through
         self.exchange.start()
         return True
 
@@ -363,11 +360,12 @@ class Http1Connection(Connection):
                 (b"content-type", b"text/plain; charset=utf-8"),
                 (b"content-length", b"%d" % len(body)),
                 (b"connection", b"close"),
-                (b"date", self.runtime.date),
-                (b"server", b"miniasgi"),
                 *headers,
             ]
-            answer = writer.send(h11.Response(status_code=status, headers=lines, reason=phrase))
+            head = h11.Response(
+                status_code=status, headers=self.with_date_and_server(lines, ()), reason=phrase
+            )
+            answer = writer.send(head)
             self.status = status
             if self.request is None or self.request.method != b"HEAD":
                 answer += writer.send(h11.Data(data=body))

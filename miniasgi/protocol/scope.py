@@ -5,6 +5,7 @@ It owns the reading of request targets (RFC 9112 section 3.2) and the keys of th
 answers: what cannot be read is a BadRequest, which says why. Next in reading order: `exchange`.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -28,11 +29,12 @@ class Endpoint(NamedTuple):
 
 
 class BadRequest(ValueError):
-    """A request that h11 lets through and that cannot be served. `status` is what to answer."""
+    """A request that h11 lets through and that cannot be served; `status` and `headers` are the answer's."""
 
-    def __init__(self, text: str, status: int = 400) -> None:
+    def __init__(self, text: str, status: int = 400, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(text)
         self.status = status
+        self.headers = headers
 
 
 def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:

@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import h11
 from wsproto import events
@@ -27,7 +27,7 @@ from ..asgi import ASGIError, Message, Scope
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, failure_status
 from .runtime import Visit
-from .scope import offered_subprotocols
+from .scope import BadRequest, offered_subprotocols
 
 log = logging.getLogger("miniasgi")
 
@@ -39,39 +39,29 @@ MAX_WAITING = 64
 # ---- the opening handshake (RFC 6455 section 4.2.1) -------------------------------------------------------
 
 
-class Fault(NamedTuple):
-    """What is wrong with a handshake, as the response that says so."""
-
-    status: int
-    text: str
-    headers: Headers = ()
-
-
 def proposes_websocket(request: h11.Request) -> bool:
     """Whether the client asks for a WebSocket. HTTP/1.0 has no Upgrade (RFC 9110 section 7.8)."""
     return request.http_version != b"1.0" and "websocket" in tokens(request, b"upgrade")
 
 
-def handshake_fault(request: h11.Request) -> Fault | None:
-    """The first rule of the opening handshake that the request breaks, or None."""
+def check_handshake(request: h11.Request) -> None:
+    """Raise BadRequest for the first rule of the opening handshake that the request breaks."""
     if request.method != b"GET":
-        return Fault(405, "a WebSocket begins with GET (RFC 6455 section 4.1)", [(b"allow", b"GET")])
+        raise BadRequest("a WebSocket begins with GET (RFC 6455 section 4.1)", 405, [(b"allow", b"GET")])
     if "upgrade" not in tokens(request, b"connection"):
-        return Fault(
-            400,
+        raise BadRequest(
             "Upgrade: websocket came without Connection: Upgrade (RFC 6455 section 4.1); "
-            "a proxy in between has to pass both on",
+            "a proxy in between has to pass both on"
         )
     if tokens(request, b"sec-websocket-version") != ["13"]:
-        newer = [(b"sec-websocket-version", b"13")]
-        return Fault(426, "Sec-WebSocket-Version is 13 (RFC 6455 section 4.2.2)", newer)
+        ours = [(b"sec-websocket-version", b"13")]
+        raise BadRequest("Sec-WebSocket-Version is 13 (RFC 6455 section 4.2.2)", 426, ours)
     keys = [value for name, value in request.headers if name == b"sec-websocket-key"]
     if len(keys) != 1 or not is_nonce(keys[0]):
-        return Fault(400, "Sec-WebSocket-Key is 16 bytes in base64 (RFC 6455 section 4.1)")
+        raise BadRequest("Sec-WebSocket-Key is 16 bytes in base64 (RFC 6455 section 4.1)")
     framing = {name: value for name, value in request.headers if name in BODY_FRAMING}
     if framing not in ({}, {b"content-length": b"0"}):
-        return Fault(400, "a WebSocket handshake has no body (RFC 6455 section 4.1)")
-    return None
+        raise BadRequest("a WebSocket handshake has no body (RFC 6455 section 4.1)")
 
 
 BODY_FRAMING = (b"content-length", b"transfer-encoding")
