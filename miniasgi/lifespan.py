@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Literal
 
-from .asgi import Application, Message, unexpected
+from .asgi import Application, Message
+from .frames import of_application
+from .messages import refusal
 
 log = logging.getLogger("miniasgi")
 
@@ -75,6 +77,17 @@ class Lifespan:
         if ended:
             self.ended_early(self.task)
             self.task = None
+        else:
+            self.task.add_done_callback(self.on_end)
+
+    def on_end(self, task: "asyncio.Task[None]") -> None:
+        """The application has left the conversation: too early, unless it was asked to shut down."""
+        if self.state is State.RUNNING and not task.cancelled() and (error := task.exception()):
+            self.state = State.OVER
+            log.error(
+                "The application's lifespan raised, though it goes on being served: it will have no shutdown",
+                exc_info=of_application(error),
+            )
 
     def ended_early(self, task: "asyncio.Task[None]") -> None:
         """The application left the conversation before it had started: is it without lifespan, or broken?"""
@@ -128,7 +141,7 @@ class Lifespan:
             await asyncio.wait((self.task,), timeout=CLEAN_UP)
         error = self.task.exception() if self.task.done() and not self.task.cancelled() else None
         if error is not None and not self.failure:  # otherwise it has said so itself
-            log.error("The application's lifespan raised", exc_info=error)
+            log.error("The application's lifespan raised", exc_info=of_application(error))
 
     # ---- the application's side ----
 
@@ -148,7 +161,7 @@ class Lifespan:
         try:
             act = SEND[self.state][message["type"]]
         except (KeyError, TypeError):
-            raise unexpected(message, str(self.state.value), SEND[self.state]) from None
+            raise refusal(message, str(self.state.value), SEND[self.state]) from None
         act(self, message)
 
     def on_startup_complete(self, message: Message) -> None:

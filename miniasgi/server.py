@@ -21,10 +21,11 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self, TextIO
 
-from .asgi import Application, load_app
+from .asgi import Application
 from .config import Config, ConfigError, make_config
 from .lifespan import Lifespan, StartupFailed
 from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
+from .loading import check_application, load_app
 from .observe.access import log_request
 from .protocol.connection import Arrival
 from .protocol.http1 import Http1Connection
@@ -50,7 +51,8 @@ class Server:
             print(server.url)
             await server.stopped()
 
-    Entering takes the address, starts the application, then accepts. Raises AddressError, StartupFailed.
+    Made of what is no application, it raises LoadError. Entering takes the address, starts the application,
+    then accepts; it raises AddressError, StartupFailed.
     Leaving stops as the promise is: running requests finish within `timeout_graceful_shutdown`, and the
     application's shutdown is always run. `sockets` are bound ones to use in place of host and port; they are
     closed at the end.
@@ -59,6 +61,7 @@ class Server:
     def __init__(
         self, app: Application, config: Config | None = None, *, sockets: Sequence[socket.socket] = ()
     ) -> None:
+        check_application(app, "the application")
         self.app = app
         self.config = config or Config()
         self.sockets = list(sockets)

@@ -11,19 +11,22 @@ PACKAGE = Path(__file__).resolve().parent.parent / "miniasgi"
 MAY_IMPORT = {
     "version": set(),
     "config": set(),
-    "asgi": {"config"},
-    "protocol": {"asgi", "config", "protocol"},
-    "lifespan": {"asgi"},
+    "asgi": set(),
+    "frames": {"asgi"},
+    "messages": {"asgi", "config", "frames"},
+    "loading": {"asgi", "config"},
+    "protocol": {"asgi", "config", "frames", "messages", "protocol"},
+    "lifespan": {"asgi", "frames", "messages"},
     "listen": {"config"},
-    "observe": {"asgi", "config", "protocol", "observe"},
-    "server": {"asgi", "config", "lifespan", "listen", "observe", "protocol", "version"},
+    "observe": {"asgi", "config", "frames", "messages", "protocol", "observe"},
+    "server": {"asgi", "config", "lifespan", "listen", "loading", "observe", "protocol", "version"},
     "__init__": {"config", "server", "version"},
     "cli": {"config", "lifespan", "server", "version"},
     "__main__": {"cli"},
 }
 ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library
 # The files of the road, the ground first: each may import those before it.
-ROAD = ["runtime", "connection", "scope", "exchange", "websocket", "http1", "__init__"]
+ROAD = ["runtime", "file", "connection", "scope", "exchange", "websocket", "http1", "__init__"]
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

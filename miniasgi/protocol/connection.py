@@ -9,16 +9,22 @@ protocol is changing the object: `become`. Next in reading order: `http1`.
 """
 
 import asyncio
+import errno
 import math
+import os
 import socket
 import struct
 from collections.abc import Callable
 
+from ..asgi import ClientDisconnected
+from .file import FilePart
 from .runtime import Runtime, Waiters
 
 # How many events of one connection are taken in one turn of the loop. A read of 256 KiB may hold ten thousand
 # requests or frames; all in one turn, they kept everybody else waiting for seconds.
 TURN = 64
+# How much of a file is handed over at a time. The kernel takes less where the socket is full.
+FILE_STEP = 256 * 1024
 # How long a client may take to close, once it has all our last words. nginx's lingering_timeout is 5 s; two
 # are enough for a round trip, and a stop of the server waits for them.
 LINGER = 2.0
@@ -135,6 +141,71 @@ class Connection(asyncio.Protocol):
         """Whether the client has taken something of what was written since this was asked last."""
         before, self.unsent = self.unsent, self.transport.get_write_buffer_size()
         return self.unsent != before
+
+    # ---- files ----
+
+    async def send_file(self, part: FilePart) -> None:
+        """Send the part behind all that was written; return when the client's side of the socket has it.
+
+        Raises ClientDisconnected when the client leaves, EOFError when the file has become shorter than it
+        was. Nothing else may be written in the meantime: that is for the exchange to see to.
+        """
+        self.transport.set_write_buffer_limits(0)  # `drained` returns when nothing at all is left
+        try:
+            await self.drained()
+        finally:
+            self.transport.set_write_buffer_limits()
+        done = await self.send_by_kernel(part) if self.has_kernel_copy else 0
+        while done < part.count:
+            data = await self.runtime.loop.run_in_executor(None, part.read, done, FILE_STEP)
+            if not data:
+                raise EOFError("the file has become shorter while it was sent")
+            if not self.current:
+                raise ClientDisconnected("the client has left")
+            self.transport.write(data)
+            await self.drained()
+            done += len(data)
+
+    @property
+    def has_kernel_copy(self) -> bool:
+        """Whether the kernel can copy a file to this client: not through TLS."""
+        info = self.transport.get_extra_info
+        return hasattr(os, "sendfile") and info("ssl_object") is None and info("socket") is not None
+
+    async def send_by_kernel(self, part: FilePart) -> int:
+        """Have the kernel copy the file into the socket; the number of bytes, fewer where it cannot.
+
+        Not by loop.sendfile: uvloop has none, and asyncio's stops reading, so that a client that leaves is
+        not noticed, and never returns where the connection is aborted under it. A second descriptor of the
+        socket can be waited on without touching the transport.
+        """
+        done = 0
+        if not self.current:
+            return done
+        sock = os.dup(self.transport.get_extra_info("socket").fileno())
+        self.runtime.loop.add_writer(sock, self.write_waiters.wake)
+        try:
+            while done < part.count:
+                await self.write_waiters.wait()
+                if not self.current:
+                    break
+                size = min(part.count - done, FILE_STEP)
+                try:
+                    sent = os.sendfile(sock, part.descriptor, part.offset + done, size)
+                except BlockingIOError:  # woken by something else than the socket
+                    continue
+                if sent == 0:
+                    break
+                done += sent
+        except OSError as error:
+            # What is the file's, or its file system's: reading it will tell, or do.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EIO):
+                self.transport.abort()
+                raise ClientDisconnected("the client has left") from error
+        finally:
+            self.runtime.loop.remove_writer(sock)
+            os.close(sock)
+        return done
 
     # ---- the end ----
 

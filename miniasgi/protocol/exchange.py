@@ -2,24 +2,28 @@
 
 It owns the order of ASGI messages: one enum an exchange, changed only after the bytes were made. What lies
 below it is a Wire: it must not know h11, sockets or keep-alive. `ApplicationCall` is the part that a
-WebSocket's exchange has too: running the application, and waiting for news.
+WebSocket's exchange has too: running the application, waiting for news, and saying what is wrong with a
+message. That is looked into only once it could not be sent: what a message may hold is in `messages`.
 
 Next in reading order: `websocket`.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, ClassVar, Protocol
 
-from ..asgi import ASGIError, ClientDisconnected, Message, Scope, unexpected
-from .runtime import Runtime, Waiters
+from ..asgi import ClientDisconnected, Message, Scope
+from ..frames import is_call_itself, of_application
+from ..messages import Unsendable, fault, refusal
+from .file import FilePart, open_file
+from .runtime import Page, Runtime, Waiters
 
 log = logging.getLogger("miniasgi")
 
 Headers = Iterable[tuple[bytes, bytes]]
-SendTable = Mapping[Enum, Mapping[str, Callable[[Any, Message], None]]]
+SendTable = Mapping[Enum, Mapping[str, Callable[[Any, Message], Awaitable[None] | None]]]
 
 
 class Wire(Protocol):
@@ -37,18 +41,27 @@ class Wire(Protocol):
     def want_body(self) -> None:
         """The application waits for more of what the client sends."""
 
-    def app_failed(self, status: int) -> None:
+    def app_failed(self, status: int, page: Page | None) -> None:
         """The application ended and owes an answer: give this one if nothing has left yet, else break off."""
 
 
 class ResponseWire(Wire, Protocol):
     """A wire that takes a response; an HTTP/2 stream can be one as well as an HTTP/1.1 connection."""
 
-    def write_response(self, status: int, headers: Headers) -> None:
-        """Take the head of the response; it leaves with the first of the body. Raises ASGIError."""
+    def write_response(self, status: int, headers: Headers, trailers: bool) -> None:
+        """Take the head of the response; it leaves with the first of the body. Raises Unsendable."""
+
+    def write_early_hint(self, links: Iterable[bytes]) -> None:
+        """Write a 103 response, where that can still be of use."""
 
     def write_body(self, body: bytes, more_body: bool) -> None:
-        """Write a part of the body, framed as the head promised. Raises ASGIError."""
+        """Write a part of the body, framed as the head promised. Raises Unsendable."""
+
+    async def write_file(self, part: FilePart) -> None:
+        """Write a part of the body from a file. Raises Unsendable, ClientDisconnected."""
+
+    def write_trailers(self, headers: Headers) -> None:
+        """End the body with trailers, or without where the client takes none. Raises Unsendable."""
 
     def client_left(self) -> None:
         """The application is told that its client has left: nothing is owed any more."""
@@ -58,7 +71,10 @@ class State(Enum):
     """Where the application stands in its answer; each value completes "… was sent"."""
 
     START = "before http.response.start"
-    BODY = "after http.response.start"
+    STARTED = "after http.response.start"
+    BODY = "after the first of the body"
+    FILE = "while a file was being sent"
+    TRAILERS = "after the last of the body, behind which trailers were announced"
     DONE = "after the response was complete"
     GONE = "after the client had left"
 
@@ -67,7 +83,7 @@ class ApplicationCall:
     """One call of the application. Made and started by a connection; ends when the application does."""
 
     SEND: ClassVar[SendTable]  # what the application may send in which state, and what we do then
-    GONE: ClassVar[Enum]  # the state in which every send() is a ClientDisconnected
+    CLOSED: ClassVar[tuple[Enum, ...]]  # the states in which every send() is a ClientDisconnected
 
     __slots__ = (
         "scope",
@@ -124,12 +140,20 @@ class ApplicationCall:
             runtime.forget_call(self)
 
     def log_error(self, error: BaseException) -> None:
-        if self.state is not self.GONE or (told := told_by(error)) is None:
-            log.error("%s: the application raised", self.name, exc_info=error)
+        if self.state not in self.CLOSED or (told := told_by(error)) is None:
+            if is_call_itself(error):
+                log.error("%s: %s", self.name, NO_APPLICATION % error)
+            else:
+                log.error("%s: the application raised", self.name, exc_info=of_application(error))
         elif told is error:
             log.debug("%s: ended when the client left", self.name)
         else:
             log.info("%s: after the client had left, the application raised %r", self.name, error)
+
+    def failed(self, error: BaseException | None) -> None:
+        """The application has ended so and owes its client an answer."""
+        show = self.wire.runtime.show_failure
+        self.wire.app_failed(failure_status(error), None if show is None else show(self.scope, error))
 
     def ended(self, error: BaseException | None) -> None:
         """The application has returned, or raised `error`."""
@@ -147,26 +171,40 @@ class ApplicationCall:
             act = self.SEND[self.state][message["type"]]
         except (KeyError, TypeError):
             raise self.refusal(message) from None
-        act(self, message)
+        try:
+            under_way = act(self, message)
+            if under_way is not None:
+                await under_way
+        except Exception as error:
+            if isinstance(error, Unsendable) or fault(message):
+                raise self.refusal(message, str(error)) from None
+            raise
         if self.wire.congested:
             await self.wire.drained()
 
-    def refusal(self, message: Message) -> Exception:
-        if self.state is self.GONE:
-            return ClientDisconnected(f"the client has left ({self.name})")
-        return unexpected(message, str(self.state.value), self.SEND[self.state])
+    def refusal(self, message: object, reason: str = "") -> Exception:
+        if self.state in self.CLOSED:
+            return ClientDisconnected(f"nothing can be sent {self.state.value} ({self.name})")
+        return refusal(message, str(self.state.value), self.SEND[self.state], reason)
+
+
+NO_APPLICATION = (
+    "ASGI calls `await app(scope, receive, send)`, which failed: %s. "
+    "Is the application declared with `def` in place of `async def`, or is it no ASGI application?"
+)
 
 
 class Exchange(ApplicationCall):
     """One HTTP request and its response."""
 
-    GONE = State.GONE
+    CLOSED = (State.GONE,)
 
     __slots__ = (
         "buffered",  # how many bytes of it
         "chunks",  # what came of the body and was not received yet
         "client_closed",  # the client will send no more; it may still read
         "complete",  # the whole body has come
+        "trailers",  # None where none were announced; else those that have come
         "unreceived",  # the application has not been given the last of the body
     )
 
@@ -178,6 +216,7 @@ class Exchange(ApplicationCall):
         self.buffered = 0
         self.client_closed = False
         self.complete = False
+        self.trailers: list[tuple[bytes, bytes]] | None = None
         self.unreceived = True
 
     # ---- from the wire: the request ----
@@ -200,14 +239,16 @@ class Exchange(ApplicationCall):
 
     def on_disconnect(self) -> None:
         """The client has left, or is not listened to any more."""
-        if self.state is not State.DONE:
-            self.state = State.GONE
+        self.state = State.GONE
         self.waiters.wake()
 
     # ---- to the application ----
 
     async def receive(self) -> Message:
-        """The next of the request's body; when there is none left, wait for the end and tell it."""
+        """The next of the request's body; when there is none left, wait for the end and tell it.
+
+        Who was told of the end is not listened to any more: from then on send() raises (ASGI, "Disconnect").
+        """
         while True:
             if self.state is not State.DONE and (self.chunks or (self.complete and self.unreceived)):
                 body = b"".join(self.chunks)
@@ -215,9 +256,10 @@ class Exchange(ApplicationCall):
                 self.buffered = 0
                 self.unreceived = not self.complete
                 return {"type": "http.request", "body": body, "more_body": self.unreceived}
-            if self.client_closed and self.state in (State.START, State.BODY):
+            if self.client_closed and self.state not in (State.DONE, State.GONE):
                 self.wire.client_left()  # who is told so is not expected to answer
             if self.state in (State.DONE, State.GONE):
+                self.state = State.GONE
                 return {"type": "http.disconnect"}
             self.wire.want_body()
             await self.waiters.wait()
@@ -225,39 +267,130 @@ class Exchange(ApplicationCall):
     # ---- from the application ----
 
     def on_start(self, message: Message) -> None:
-        if "status" not in message:
-            raise ASGIError("http.response.start has no 'status'; it is the response's status code, an int")
-        self.wire.write_response(message["status"], message.get("headers", ()))
-        self.state = State.BODY
+        trailers = flag(message, "trailers")
+        self.wire.write_response(message["status"], message.get("headers", ()), trailers)
+        self.state = State.STARTED
+        if trailers:
+            self.trailers = []
 
-    def on_response_body(self, message: Message) -> None:
-        more_body = bool(message.get("more_body", False))
-        self.wire.write_body(body_of(message), more_body)
-        if not more_body:
-            self.state = State.DONE
-            self.waiters.wake()
+    def on_early_hint(self, message: Message) -> None:
+        """Before http.response.start too, though ASGI does not say so: a hint is best when it is early."""
+        self.wire.write_early_hint(message["links"])
 
-    def on_late_body(self, message: Message) -> None:
-        """ASGI: once a body message without more_body was sent, "any further messages … will be ignored"."""
+    def on_debug(self, message: Message) -> None:
+        listener = self.wire.runtime.on_debug
+        if listener is None:
+            raise Unsendable("http.response.debug is for tests: no such extension is in this scope")
+        listener(self.scope, message["info"])
+
+    def on_body_message(self, message: Message) -> None:
+        self.write_body(body_of(message), flag(message, "more_body"))
+
+    def write_body(self, body: bytes, more_body: bool) -> None:
+        if self.trailers is None:
+            self.wire.write_body(body, more_body)
+            if more_body:
+                self.state = State.BODY
+            else:
+                self.done()
+        else:
+            self.wire.write_body(body, True)
+            self.state = State.BODY if more_body else State.TRAILERS
+
+    async def on_zerocopysend(self, message: Message) -> None:
+        file, offset = message["file"], message.get("offset")
+        part, more_body = FilePart(file, offset, message.get("count")), flag(message, "more_body")
+        await self.send_file(part)
+        if offset is None:  # as if it had been read
+            file.seek(part.offset + part.count)
+        self.write_body(b"", more_body)
+
+    async def on_pathsend(self, message: Message) -> None:
+        with open_file(message["path"]) as file:
+            await self.send_file(FilePart(file, 0, None))
+        self.write_body(b"", False)
+
+    async def send_file(self, part: FilePart) -> None:
+        """Nothing else can be sent while this goes on: an error names the state."""
+        before, self.state = self.state, State.FILE
+        try:
+            await self.wire.write_file(part)
+        finally:
+            if self.state is State.FILE:
+                self.state = before
+        if self.state is State.GONE:
+            raise self.refusal(None)
+
+    def on_trailers(self, message: Message) -> None:
+        assert self.trailers is not None  # TRAILERS
+        trailers = [*self.trailers, *message.get("headers", ())]
+        if flag(message, "more_trailers"):
+            self.trailers = trailers
+        else:
+            self.wire.write_trailers(trailers)
+            self.done()
+
+    def done(self) -> None:
+        self.state = State.DONE
+        self.waiters.wake()
+
+    def on_late(self, message: Message) -> None:
+        """After a complete response ASGI has all messages ignored. Often it is a slip, and is told."""
+        if message["type"] == "http.response.start" or message.get("body"):
+            told = refusal(message, str(self.state.value), ())
+            log.warning("%s: ignored a message of the application: %s", self.name, told)
 
     SEND = {
-        State.START: {"http.response.start": on_start},
-        State.BODY: {"http.response.body": on_response_body},
-        State.DONE: {"http.response.body": on_late_body},
+        State.START: {
+            "http.response.start": on_start,
+            "http.response.early_hint": on_early_hint,
+            "http.response.debug": on_debug,
+        },
+        State.STARTED: {
+            "http.response.body": on_body_message,
+            "http.response.pathsend": on_pathsend,
+            "http.response.zerocopysend": on_zerocopysend,
+            "http.response.early_hint": on_early_hint,
+        },
+        State.BODY: {
+            "http.response.body": on_body_message,
+            "http.response.zerocopysend": on_zerocopysend,
+            "http.response.early_hint": on_early_hint,
+        },
+        State.FILE: {},
+        State.TRAILERS: {"http.response.trailers": on_trailers},
+        State.DONE: {
+            "http.response.start": on_late,
+            "http.response.body": on_late,
+            "http.response.pathsend": on_late,
+            "http.response.zerocopysend": on_late,
+            "http.response.early_hint": on_late,
+            "http.response.trailers": on_late,
+            "http.response.debug": on_late,
+        },
         State.GONE: {},  # ClientDisconnected
     }
 
+    def refusal(self, message: object, reason: str = "") -> Exception:
+        if self.state is State.DONE:  # where what is listed is ignored
+            return refusal(message, str(self.state.value), (), reason)
+        return super().refusal(message, reason)
+
     def ended(self, error: BaseException | None) -> None:
-        if self.state in (State.START, State.BODY):
+        if self.state not in (State.DONE, State.GONE):
             if error is None:
                 log.error("%s: the application returned %s", self.name, UNFINISHED[self.state])
-            self.wire.app_failed(failure_status(error))
+            self.failed(error)
             self.state = State.GONE
 
 
-UNFINISHED = {
+# How an application may leave its answer unfinished; in FILE, another task of its own is sending.
+UNFINISHED: Mapping[Enum, str] = {
     State.START: "without an answer: it sent no http.response.start",
+    State.STARTED: "without an answer: it sent http.response.start, but no http.response.body",
     State.BODY: "in the middle of its answer: it sent no http.response.body without more_body",
+    State.FILE: "in the middle of its answer: while it was sending a file",
+    State.TRAILERS: "in the middle of its answer: it sent no http.response.trailers without more_trailers",
 }
 
 
@@ -267,13 +400,21 @@ def failure_status(error: BaseException | None) -> int:
 
 
 def body_of(message: Message) -> bytes:
-    """The body of a response message. Raises ASGIError where it is no bytes."""
+    """The body of a response message. Raises TypeError where it is no bytes."""
     body = message.get("body", b"")
     if isinstance(body, bytes):
         return body
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
-    raise ASGIError(f"{message['type']} has a 'body' of type {type(body).__name__}; it is bytes")
+    raise TypeError
+
+
+def flag(message: Message, key: str) -> bool:
+    """The value of a key that is a bool, False where it is missing. Raises TypeError where it is none."""
+    value = message.get(key, False)
+    if isinstance(value, int):  # 1 does as well as True; 'false' would not
+        return bool(value)
+    raise TypeError
 
 
 def told_by(error: BaseException) -> BaseException | None:

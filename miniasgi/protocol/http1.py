@@ -11,17 +11,20 @@ reading order: `scope`.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 import h11
 
-from ..asgi import ASGIError, Scope
+from ..asgi import Scope
+from ..messages import Unsendable, are_headers
 from .connection import TURN, Connection
 from .exchange import Exchange, Headers
-from .runtime import Runtime, Visit
-from .scope import BadRequest, Endpoint, http_scope, websocket_scope
+from .file import FilePart
+from .runtime import Page, Runtime, Visit
+from .scope import BadRequest, Endpoint, asks_for_trailers, http_scope, websocket_scope
 from .websocket import (
     WebSocketConnection,
     WebSocketExchange,
@@ -42,17 +45,18 @@ MAX_UNWANTED = 256 * 1024
 # Up to here, joining the parts of a response costs less than a second write.
 SMALL_WRITE = 64 * 1024
 
-# Headers that an application cannot set: in a response, in one without a body, when it accepts a WebSocket.
+# Headers that an application cannot set: in a response, in one without a length, when it accepts a WebSocket.
 RESPONSE_OWNS = (b"transfer-encoding",)
-BODILESS_OWNS = (*RESPONSE_OWNS, b"content-length")
+LENGTHLESS_OWNS = (*RESPONSE_OWNS, b"content-length")
 ACCEPTANCE_OWNS = (
-    *BODILESS_OWNS,
+    *LENGTHLESS_OWNS,
     b"connection",
     b"upgrade",
     b"sec-websocket-accept",
     b"sec-websocket-extensions",
 )
 
+BYTES = frozenset({bytes})
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
@@ -159,7 +163,10 @@ class Http1Connection(Connection):
             if proposes_websocket(request):
                 scope = websocket_scope(request, self.endpoint, root_path, state)
                 return self.begin_websocket(request, scope)
-            exchange = Exchange(http_scope(request, self.endpoint, root_path, state), self)
+            scope = http_scope(request, self.endpoint, root_path, state)
+            if self.runtime.on_debug is not None:
+                scope["extensions"]["http.response.debug"] = {}
+            exchange = Exchange(scope, self)
         except BadRequest as error:
             self.refuse(error.status, str(error), error.headers)
             return False
@@ -235,11 +242,12 @@ class Http1Connection(Connection):
 
     # ---- what an exchange asks: Wire ----
 
-    def write_response(self, status: int, headers: Headers) -> None:
+    def write_response(self, status: int, headers: Headers, trailers: bool) -> None:
         assert self.request is not None  # an exchange has one
         # The framing is h11's: ASGI has transfer-encoding ignored, and a 204 has no length (RFC 9110
-        # section 8.6).
-        lines = self.with_date_and_server(headers, BODILESS_OWNS if status == 204 else RESPONSE_OWNS)
+        # section 8.6). Trailers stand behind chunks, which a length rules out (RFC 9112 section 7.1.2).
+        without_length = status == 204 or (trailers and self.takes_trailers)
+        lines = self.with_date_and_server(headers, LENGTHLESS_OWNS if without_length else RESPONSE_OWNS)
         # A client that was promised to be asked for its body, and was not, may send it or not: after that
         # nobody could tell a body from a request. (RFC 9110 section 10.1.1)
         if self.runtime.stopping or self.h11.they_are_waiting_for_100_continue:
@@ -247,11 +255,23 @@ class Http1Connection(Connection):
         try:
             self.head = h11.Response(status_code=status, headers=lines, reason=REASONS.get(status, b""))
         except h11.LocalProtocolError as error:
-            raise ASGIError(f"http.response.start cannot be sent: {error}") from error
+            raise Unsendable(str(error)) from error
+
+    @property
+    def takes_trailers(self) -> bool:
+        """Whether trailers reach the client: it asked for them, and its response can have them."""
+        assert self.request is not None
+        request = self.request
+        return request.http_version != b"1.0" and request.method != b"HEAD" and asks_for_trailers(request)
 
     def with_date_and_server(self, headers: Headers, ours: Container[bytes]) -> list[tuple[bytes, bytes]]:
-        """The application's headers without those that are ours to set, and with what every answer has."""
+        """The application's headers without those that are ours to set, and with what every answer has.
+
+        Raises Unsendable for names and values that are no bytes, which h11 would let through.
+        """
         lines = [(name, value) for name, value in headers if name.lower() not in ours]
+        if not BYTES.issuperset(map(type, chain.from_iterable(lines))) and (wrong := are_headers(lines)):
+            raise Unsendable(f"'headers' {wrong}")
         names = {name.lower() for name, _ in lines}
         if b"date" not in names:
             lines.append((b"date", self.runtime.date))
@@ -259,26 +279,72 @@ class Http1Connection(Connection):
             lines.append((b"server", b"miniasgi"))
         return lines
 
+    def write_early_hint(self, links: Iterable[bytes]) -> None:
+        """Ignored where it cannot help any more, and where it could harm.
+
+        HTTP/1.0 has no informational responses (RFC 9110 section 15.2). A client that waits for a 100 would
+        wait on, since h11 takes any of them for the one.
+        """
+        assert self.request is not None
+        try:
+            hint = h11.InformationalResponse(
+                status_code=103, headers=[(b"link", link) for link in links], reason=b"Early Hints"
+            )
+        except h11.LocalProtocolError as error:
+            raise Unsendable(str(error)) from error
+        late = self.h11.our_state is not h11.SEND_RESPONSE or self.h11.they_are_waiting_for_100_continue
+        if not late and self.request.http_version != b"1.0":
+            self.transport.write(self.h11.send(hint))
+
     def write_body(self, body: bytes, more_body: bool) -> None:
+        parts = self.frame(body, None if more_body else h11.EndOfMessage())
+        self.write(parts, len(body))
+        if not more_body:
+            self.response_complete()
+
+    async def write_file(self, part: FilePart) -> None:
+        # h11 frames whatever has a length, and hands it back as it is.
+        for piece in self.frame(part, None):  # type: ignore[arg-type]
+            if isinstance(piece, FilePart):
+                await self.send_file(piece)
+            else:
+                self.transport.write(piece)
+
+    def write_trailers(self, headers: Headers) -> None:
+        lines = [(name, value) for name, value in headers if name.lower() not in LENGTHLESS_OWNS]
+        try:
+            end = h11.EndOfMessage(headers=lines if self.takes_trailers and not self.is_bodiless else [])
+        except h11.LocalProtocolError as error:
+            raise Unsendable(str(error)) from error
+        self.write(self.frame(b"", end), 0)
+        self.response_complete()
+
+    @property
+    def is_bodiless(self) -> bool:
+        """Whether the response has no body, whatever its head says (RFC 9112 section 6.3)."""
         assert self.request is not None
         status = self.status if self.head is None else self.head.status_code
-        bodiless = status in (204, 304) or self.request.method == b"HEAD"
+        return status in (204, 304) or self.request.method == b"HEAD"
+
+    def frame(self, body: bytes, end: h11.EndOfMessage | None) -> list[bytes]:
+        """The head, if it has not left yet, and this part of the body, as h11 puts them on the wire."""
+        bodiless = self.is_bodiless
         events: list[h11.Event] = []
         if self.head is not None:
             events.append(self.head)
-        if body and not bodiless:
+        if len(body) and not bodiless:
             events.append(h11.Data(data=body))
-        if not more_body:
-            events.append(h11.EndOfMessage())
+        if end is not None:
+            events.append(end)
         try:
             parts = [part for event in events for part in self.h11.send_with_data_passthrough(event) or ()]
         except h11.LocalProtocolError as error:
-            raise ASGIError(f"http.response.body cannot be sent: {error}") from error
-        self.write(parts, len(body))
-        self.head, self.status = None, status
+            counted = f"{self.sent} bytes were sent before, and this message has {len(body)}"
+            raise Unsendable(f"{error}: {counted}") from error
+        if self.head is not None:
+            self.status, self.head = self.head.status_code, None
         self.sent += 0 if bodiless else len(body)
-        if not more_body:
-            self.response_complete()
+        return parts
 
     def write(self, parts: list[bytes], size: int) -> None:
         """Hand the parts to the transport: as one where they are small, without copies where not."""
@@ -299,8 +365,8 @@ class Http1Connection(Connection):
     def client_left(self) -> None:
         self.close()
 
-    def app_failed(self, status: int) -> None:
-        self.refuse(status)
+    def app_failed(self, status: int, page: Page | None) -> None:
+        self.refuse(status, page=page)
 
     # ---- the end of a response ----
 
@@ -339,11 +405,11 @@ class Http1Connection(Connection):
         """As Connection has it; but a client that has ended its side sends no more, and is not waited for."""
         super().close(linger=linger and not self.h11.trailing_data[1])
 
-    def refuse(self, status: int, text: str = "", headers: Headers = ()) -> None:
+    def refuse(self, status: int, text: str = "", headers: Headers = (), page: Page | None = None) -> None:
         """Answer in the server's own name if nothing has left yet, else break off; close the connection.
 
         `text` names the rule that was broken. It is never the application's: that would tell strangers
-        about its inside.
+        about its inside. A `page` is, and stands in place of all other text: there is one with --debug only.
         """
         if self.h11.our_state in (h11.DONE, h11.MUST_CLOSE):
             self.close(linger=True)  # the response is complete, and what is wrong came behind it
@@ -353,11 +419,12 @@ class Http1Connection(Connection):
         else:
             phrase = REASONS[status]
             body = b"%d %s\n" % (status, phrase) + (text.encode("ascii", "replace") + b"\n" if text else b"")
+            content_type, body = page or (b"text/plain; charset=utf-8", body)
             # h11's own state may be ERROR by what the application or the client did; this answer starts
             # from a connection that knows nothing, and is the last one.
             writer = h11.Connection(h11.SERVER)
             lines = [
-                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-type", content_type),
                 (b"content-length", b"%d" % len(body)),
                 (b"connection", b"close"),
                 *headers,
@@ -391,7 +458,7 @@ class Http1Connection(Connection):
     def upgrade(
         self, exchange: WebSocketExchange, headers: Headers, subprotocol: str | None
     ) -> WebSocketConnection:
-        """Answer 101 and hand the transport to a WebSocketConnection. Raises ASGIError."""
+        """Answer 101 and hand the transport to a WebSocketConnection. Raises Unsendable."""
         assert self.request is not None  # an exchange has one
         deflate = self.runtime.config.ws_per_message_deflate
         agreed, extensions = acceptance(self.request, subprotocol, deflate)
@@ -399,7 +466,7 @@ class Http1Connection(Connection):
         try:
             switching = h11.InformationalResponse(status_code=101, headers=lines, reason=REASONS[101])
         except h11.LocalProtocolError as error:
-            raise ASGIError(f"websocket.accept cannot be sent: {error}") from error
+            raise Unsendable(str(error)) from error
         self.transport.write(self.h11.send(switching))
         early = self.h11.trailing_data[0]
         successor = WebSocketConnection(self, exchange, extensions, self.visit(), early)

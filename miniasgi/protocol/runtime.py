@@ -14,7 +14,7 @@ from email.utils import formatdate
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from ..asgi import Application
+from ..asgi import Application, Scope
 from ..config import Config
 
 # How often the clock ticks, in seconds: the Date header has whole ones, and no time limit needs to be exact.
@@ -72,6 +72,12 @@ class RunningCall(Protocol):
         """The request, as a log line names it."""
 
 
+# What a client is shown of a failure: (content type, body).
+Page = tuple[bytes, bytes]
+# (scope, what the application raised, or None where it returned too early)
+ShowFailure = Callable[[Scope, BaseException | None], Page]
+# (scope, info) of a message http.response.debug
+OnDebug = Callable[[Scope, dict[str, Any]], None]
 # (visit, status or 0 where none was sent, bytes of the body sent, seconds)
 AccessLog = Callable[[Visit, int, int, float], None]
 
@@ -88,7 +94,9 @@ class Runtime:
         "context",  # the context variables as they were when the server started
         "date",  # the value of the Date header, renewed with each tick
         "loop",  # the event loop
+        "on_debug",  # is given what http.response.debug says; None but in tests
         "quiet",  # done once, after stop_accepting, nothing is open or running any more
+        "show_failure",  # makes the page of a failure; None where clients are shown no word of it
         "start_task",  # starts a coroutine in a given context, as soon as this Python can
         "state",  # what the application put into lifespan's state
         "stopping",  # no new request is begun; answers say `Connection: close`
@@ -103,12 +111,16 @@ class Runtime:
         loop: asyncio.AbstractEventLoop,
         state: dict[Any, Any] | None = None,
         access: AccessLog | None = None,
+        show_failure: ShowFailure | None = None,
+        on_debug: OnDebug | None = None,
     ) -> None:
         self.app = app
         self.config = config
         self.loop = loop
         self.state = {} if state is None else state
         self.access = access
+        self.show_failure = show_failure
+        self.on_debug = on_debug
         # Not loop.time: uvloop's stands still within a turn of the loop, and has whole milliseconds.
         self.time: Callable[[], float] = time.monotonic
         self.ticked = self.time()

@@ -43,7 +43,7 @@ def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: 
     scope["type"] = "http"
     scope["scheme"] = "https" if endpoint.secure else "http"
     scope["method"] = request.method.decode("ascii")
-    scope["extensions"] = {}
+    scope["extensions"] = http_extensions(request)
     return scope
 
 
@@ -55,6 +55,24 @@ def websocket_scope(request: h11.Request, endpoint: Endpoint, root_path: str, st
     scope["subprotocols"] = offered_subprotocols(request)
     scope["extensions"] = {"websocket.http.response": {}}
     return scope
+
+
+def http_extensions(request: h11.Request) -> dict[str, dict[str, Any]]:
+    """What a response to this request may have beyond a head and a body (ASGI, "Extensions")."""
+    extensions: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
+    if request.http_version != b"1.0":  # it has neither informational responses nor trailers
+        extensions["http.response.early_hint"] = {}
+        if asks_for_trailers(request):
+            extensions["http.response.trailers"] = {}
+    return extensions
+
+
+def asks_for_trailers(request: h11.Request) -> bool:
+    """Whether the client takes trailers: `TE: trailers` (RFC 9110 section 10.1.4)."""
+    return any(
+        name == b"te" and b"trailers" in [token.strip() for token in value.lower().split(b",")]
+        for name, value in request.headers
+    )
 
 
 def common_scope(

@@ -23,10 +23,11 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 from wsproto.utilities import generate_accept_token
 
-from ..asgi import ASGIError, Message, Scope
+from ..asgi import Message, Scope
+from ..messages import SENDABLE_CODES, Unsendable
 from .connection import TURN, Connection
-from .exchange import ApplicationCall, Headers, ResponseWire, body_of, failure_status
-from .runtime import Visit
+from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
+from .runtime import Page, Visit
 from .scope import BadRequest, offered_subprotocols
 
 log = logging.getLogger("miniasgi")
@@ -87,7 +88,7 @@ def is_nonce(key: bytes) -> bool:
 def acceptance(
     request: h11.Request, subprotocol: str | None, deflate: bool
 ) -> tuple[list[tuple[bytes, bytes]], list[Extension]]:
-    """(headers of the 101, extensions agreed on). Raises ASGIError for a subprotocol that was not offered."""
+    """(headers of the 101, extensions agreed on). Raises Unsendable for a subprotocol not offered."""
     key = next(value for name, value in request.headers if name == b"sec-websocket-key")
     lines = [
         (b"upgrade", b"websocket"),
@@ -97,7 +98,7 @@ def acceptance(
     if subprotocol is not None:
         offered = offered_subprotocols(request)
         if subprotocol not in offered:
-            raise ASGIError(
+            raise Unsendable(
                 f"websocket.accept chose the subprotocol {subprotocol!r}, "
                 f"but the client offered {offered} (RFC 6455 section 4.2.2)"
             )
@@ -180,7 +181,7 @@ class HandshakeWire(ResponseWire, Protocol):
     def upgrade(
         self, exchange: "WebSocketExchange", headers: Headers, subprotocol: str | None
     ) -> "WebSocketConnection":
-        """Answer 101. Raises ASGIError."""
+        """Answer 101. Raises Unsendable."""
 
 
 class State(Enum):
@@ -196,7 +197,7 @@ class State(Enum):
 class WebSocketExchange(ApplicationCall):
     """One WebSocket as the application has it. Made by Http1Connection; ends when the application does."""
 
-    GONE = State.GONE
+    CLOSED = (State.CLOSED, State.GONE)
 
     __slots__ = (
         "buffered",  # bytes of messages that wait for receive()
@@ -251,7 +252,7 @@ class WebSocketExchange(ApplicationCall):
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
         headers = list(message.get("headers", ()))
         if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
-            raise ASGIError("websocket.accept names a subprotocol by 'subprotocol', not in 'headers'")
+            raise Unsendable("websocket.accept names a subprotocol by 'subprotocol', not in 'headers'")
         self.wire = self.wire.upgrade(self, headers, message.get("subprotocol"))
         self.state = State.OPEN
         self.wire.begin()
@@ -259,20 +260,18 @@ class WebSocketExchange(ApplicationCall):
     def on_deny(self, message: Message) -> None:
         """Closed before it was accepted: "the server must close the connection with … 403" (ASGI)."""
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
-        self.wire.write_response(403, [(b"content-length", b"0")])
+        self.wire.write_response(403, [(b"content-length", b"0")], False)
         self.wire.write_body(b"", False)
         self.denied()
 
     def on_denial_start(self, message: Message) -> None:
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
-        if "status" not in message:
-            raise ASGIError("websocket.http.response.start has no 'status', the response's status code")
-        self.wire.write_response(message["status"], message.get("headers", ()))
+        self.wire.write_response(message["status"], message.get("headers", ()), False)
         self.state = State.DENYING
 
     def on_denial_body(self, message: Message) -> None:
         assert not isinstance(self.wire, WebSocketConnection)  # DENYING
-        more_body = bool(message.get("more_body", False))
+        more_body = flag(message, "more_body")
         self.wire.write_body(body_of(message), more_body)
         if not more_body:
             self.denied()
@@ -280,20 +279,19 @@ class WebSocketExchange(ApplicationCall):
     def on_send(self, message: Message) -> None:
         assert isinstance(self.wire, WebSocketConnection)  # OPEN
         text, data = message.get("text"), message.get("bytes")
-        if (text is None) == (data is None):
-            raise ASGIError("websocket.send has either 'text' or 'bytes'; exactly one of them is not None")
-        if isinstance(text, str):
+        if isinstance(text, str) and data is None:
             self.wire.send_message(text)
-        elif isinstance(data, bytes | bytearray | memoryview):
+        elif isinstance(data, bytes | bytearray | memoryview) and text is None:
             self.wire.send_message(bytes(data))
         else:
-            raise ASGIError("websocket.send has a str as 'text', or bytes as 'bytes'")
+            raise TypeError
 
     def on_close(self, message: Message) -> None:
         assert isinstance(self.wire, WebSocketConnection)  # OPEN
         code, reason = message.get("code", CloseReason.NORMAL_CLOSURE), message.get("reason") or ""
-        if code not in SENDABLE_CODES:
-            raise ASGIError(f"websocket.close has the code {code!r}, not one to send (RFC 6455 section 7.4)")
+        if not isinstance(code, int) or code not in SENDABLE_CODES or not isinstance(reason, str):
+            raise TypeError
+        reason.encode()  # raises UnicodeError here, where the close frame is not begun yet
         self.wire.say_close(code, reason)
         self.state = State.CLOSED
 
@@ -309,7 +307,7 @@ class WebSocketExchange(ApplicationCall):
         },
         State.DENYING: {"websocket.http.response.body": on_denial_body},
         State.OPEN: {"websocket.send": on_send, "websocket.close": on_close},
-        State.CLOSED: {},
+        State.CLOSED: {},  # ClientDisconnected here, too
         State.GONE: {},  # ClientDisconnected
     }
 
@@ -319,11 +317,8 @@ class WebSocketExchange(ApplicationCall):
         elif self.state in (State.CONNECTING, State.DENYING, State.OPEN):
             if error is None:
                 log.error("%s: the application returned without an answer to the handshake", self.name)
-            self.wire.app_failed(failure_status(error))
+            self.failed(error)
 
-
-# What a close frame of ours may say: RFC 6455 section 7.4.1, IANA's register, and the two free ranges.
-SENDABLE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
 
 # ---- wsproto's side ---------------------------------------------------------------------------------------
 
@@ -484,7 +479,7 @@ class WebSocketConnection(Connection):
         if self.reading_paused and not self.exchange.crowded:
             self.pump()
 
-    def app_failed(self, status: int) -> None:
+    def app_failed(self, status: int, page: Page | None) -> None:
         self.say_close(CloseReason.INTERNAL_ERROR, "")
 
     # ---- the end ----

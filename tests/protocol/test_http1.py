@@ -684,7 +684,7 @@ async def test_a_bad_start_is_raised_from_send_and_a_good_one_may_follow(start):
 async def test_a_body_that_is_not_as_long_as_promised_is_raised_and_becomes_a_500(body, caplog):
     client = MemoryClient(answering(body, headers=[(b"content-length", b"5")]))
     await client.send(GET)
-    assert "ASGIError: http.response.body cannot be sent: Too " in caplog.text
+    assert "for declared Content-Length: 0 bytes were sent before, and this message has " in caplog.text
     assert client.written.startswith(b"HTTP/1.1 500 ")
     assert body not in client.written
 
@@ -699,6 +699,7 @@ async def test_a_stream_that_is_longer_than_promised_never_sends_the_excess(capl
     await client.send(GET)
     assert client.written.endswith(b"\r\n\r\n12345")
     assert client.transport.aborted
+    assert "5 bytes were sent before, and this message has 6" in caplog.text
 
 
 async def test_an_application_that_goes_on_after_its_response_does_not_hold_up_the_next():
@@ -1226,7 +1227,9 @@ async def test_a_head_that_is_too_long_is_a_431_however_it_is_cut(pieces):
 async def test_a_body_that_is_no_bytes_is_raised_before_anything_is_written(caplog):
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
-        with pytest.raises(ASGIError, match="'body' of type str; it is bytes"):
+        with pytest.raises(
+            ASGIError, match="'body' of http.response.body is the str 'text', but takes bytes"
+        ):
             await send({"type": "http.response.body", "body": "text"})
         await send({"type": "http.response.body", "body": memoryview(b"te"), "more_body": True})
         await send({"type": "http.response.body", "body": bytearray(b"xt")})

@@ -33,7 +33,11 @@ def test_an_http_scope_has_every_key_of_the_specification_in_its_type():
         "client": ("10.0.0.1", 5000),
         "server": ("10.0.0.2", 80),
         "state": {"a": []},
-        "extensions": {},
+        "extensions": {
+            "http.response.pathsend": {},
+            "http.response.zerocopysend": {},
+            "http.response.early_hint": {},
+        },
     }
     assert scope["state"] is not state
     assert scope["state"]["a"] is state["a"]

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from miniasgi.asgi import ASGIError, LoadError, load_app, unexpected
+from miniasgi.loading import LoadError, load_app
 
 
 @pytest.fixture
@@ -144,20 +144,53 @@ def test_a_factory_that_fails_is_shown_from_its_own_file_on(folder):
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "told"),
     [
-        "def app(environ, start_response): ...",
-        "class app:\n    def __init__(self, scope): ...",
-        "def app(): ...",
-        "async def app(scope): ...",
+        ("def app(environ, start_response): ...", "WSGI"),
+        (
+            "class app:\n    def __call__(self, environ, start_response): ...\napp = app()",
+            "a2wsgi.WSGIMiddleware",
+        ),
+        ("class app:\n    def __init__(self, scope): ...", "ASGI 2"),
+        ("def app(scope): ...", "asgiref.compatibility.guarantee_single_callable"),
+        ("def app(): ...", "--factory"),
+        (
+            "class app:\n    async def __call__(self, scope, receive, send): ...",
+            "name one, as in app = app(...)",
+        ),
     ],
 )
-def test_what_does_not_take_three_arguments_is_no_asgi_application(folder, source):
+def test_what_does_not_take_three_arguments_is_told_what_it_is(folder, source, told):
     path = write(folder, "loaded_ten.py", source)
     text = error(folder, f"{path}:app")
-    assert "cannot be called with (scope, receive, send)" in text
-    assert "--factory" in text
-    assert "WSGI" in text
+    assert "not (scope, receive, send)" in text or "is a class" in text
+    assert told in text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "async def app(scope): ...",
+        "async def app(receive, send): ...",
+        "class app:\n    def __call__(self, receive, send): ...\napp = app()",
+        "async def app(scope, receive, send, more): ...",
+    ],
+)
+def test_what_is_of_no_kind_that_is_known_is_not_given_a_name(folder, source):
+    path = write(folder, "loaded_ten.py", source)
+    text = error(folder, f"{path}:app")
+    assert text.endswith(", not (scope, receive, send)")
+
+
+def test_a_coroutine_is_told_to_be_called_too_early(folder):
+    path = write(folder, "loaded_ten.py", "async def main(scope, receive, send): ...\napp = main(1, 2, 3)")
+    assert "is a coroutine already" in error(folder, f"{path}:app")
+    assert "the parentheses behind main" in error(folder, f"{path}:app")
+
+
+def test_an_instance_that_cannot_be_called_is_told_what_its_class_misses(folder):
+    path = write(folder, "loaded_ten.py", "class App: ...\napp = App()")
+    assert "has no __call__(self, scope, receive, send)" in error(folder, f"{path}:app")
 
 
 @pytest.mark.parametrize(
@@ -194,11 +227,3 @@ def test_a_file_whose_import_failed_can_be_mended_and_loaded_again(folder):
     path = write(folder, "loaded_nine.py", "1 / 0")
     error(folder, f"{path}:app")
     assert "loaded_nine" not in sys.modules
-
-
-def test_an_unexpected_message_names_what_was_expected():
-    text = str(unexpected({"type": "a.c"}, "before it", ["a.b", "x.y"]))
-    assert text == "'a.c' was sent before it; expected a.b or x.y; did you mean 'a.b'?"
-    assert "nothing more may be sent" in str(unexpected({"type": "a"}, "at the end", []))
-    assert isinstance(unexpected(7, "now", []), ASGIError)
-    assert "not 7" in str(unexpected(7, "now", []))

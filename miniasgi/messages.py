@@ -1,0 +1,374 @@
+"""The messages that an application may send, as the specification has them; and the text for one it may not.
+
+It owns the catalogue: of each message its keys, their types, an example, and where the rule stands. Nothing
+here runs while an application keeps to ASGI: the road takes what it is sent, and only a message that could
+not be used is looked up, to say why. The exception is `advice`, which only `--debug` and `miniasgi check` ask
+for. It knows no connection and no state of one.
+"""
+
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .asgi import ASGIError
+from .config import did_you_mean
+from .frames import senders
+
+SPECIFICATION = "https://asgi.readthedocs.io/en/latest/"
+
+
+class Unsendable(ValueError):
+    """Raised on the road for a message that cannot be sent, well formed as it is; the text says why."""
+
+
+# ---- what a value may be: each says what is wrong with it, or nothing --------------------------------------
+
+Check = Callable[[object], str]
+
+
+def is_a(kind: type | tuple[type, ...], words: str) -> Check:
+    def check(value: object) -> str:
+        # True is an int to Python; as a status or a code it is a slip.
+        right = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        return "" if right else f"is {shown(value)} ({type(value).__name__}), but takes {words}"
+
+    return check
+
+
+def is_flag(value: object) -> str:
+    return "" if isinstance(value, bool | int) else is_a(bool, "a bool")(value)
+
+
+def is_status(value: object) -> str:
+    if wrong := is_a(int, "an int, such as 200")(value):
+        return wrong
+    assert isinstance(value, int)
+    if 100 <= value < 200:
+        return f"is {value}: an informational response is not for an application to start"
+    return "" if 200 <= value <= 999 else f"is {value}: a status code has three digits (RFC 9110 section 15)"
+
+
+def is_body(value: object) -> str:
+    if isinstance(value, str):
+        return f"is the str {shown(value)}, but takes bytes: {shown(value)}.encode()"
+    return is_a((bytes, bytearray, memoryview), "bytes")(value)
+
+
+def is_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"is the bytes {shown(value)}, but takes a str; bytes are sent by the key 'bytes'"
+    if wrong := is_a(str, "a str")(value):
+        return wrong
+    assert isinstance(value, str)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        return f"cannot be sent as UTF-8: {error.reason}"
+    return ""
+
+
+def are_headers(value: object) -> str:
+    """An iterable of pairs of bytes (ASGI), each such as RFC 9110 section 5.5 allows."""
+    if isinstance(value, dict):
+        return "is a dict, but takes a list of pairs: [(b'name', b'value')]"
+    try:
+        pairs = list(value)  # type: ignore[call-overload]
+    except TypeError:
+        return is_a(list, "a list of pairs: [(b'name', b'value')]")(value)
+    for at, pair in enumerate(pairs):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            return f"has {shown(pair)} at index {at}, but takes pairs: (b'name', b'value')"
+        for part, what in zip(pair, ("name", "value"), strict=True):
+            if isinstance(part, str):
+                return (
+                    f"has the str {shown(part)} as a {what}, but takes bytes: {shown(part)}.encode('latin-1')"
+                )
+            if not isinstance(part, bytes):
+                return f"has {shown(part)} ({type(part).__name__}) as a {what}, but takes bytes"
+        if wrong := header_fault(*pair):
+            return wrong
+    return ""
+
+
+TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def header_fault(name: bytes, value: bytes) -> str:
+    if not name or not TOKEN.issuperset(name):
+        return (
+            f"has the name {shown(name)}, which is no token of letters, digits and -_. (RFC 9110 section 5.1)"
+        )
+    for byte, what in ((b"\r", "a line break"), (b"\n", "a line break"), (b"\0", "a NUL")):
+        if byte in value:
+            return f"has {what} in the value of {shown(name)}: {shown(value)} (RFC 9110 section 5.5)"
+    if value != value.strip(b" \t"):
+        return f"has white space around the value of {shown(name)}: {shown(value)} (RFC 9110 section 5.5)"
+    if name.lower() == b"content-length" and not value.isdigit():
+        return f"has the content-length {shown(value)}; it is a number of bytes (RFC 9110 section 8.6)"
+    return ""
+
+
+def are_links(value: object) -> str:
+    if isinstance(value, bytes | str):
+        return f"is {shown(value)}, but takes a list of bytes"
+    try:
+        links = list(value)  # type: ignore[call-overload]
+    except TypeError:
+        return is_a(list, "a list of bytes")(value)
+    return next((f"has one that {wrong}" for wrong in map(is_a(bytes, "bytes"), links) if wrong), "") or next(
+        (wrong for link in links if (wrong := header_fault(b"link", link))), ""
+    )
+
+
+def is_file(value: object) -> str:
+    try:
+        value.fileno()  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError) as error:
+        return f"is {shown(value)}, not a file that is open in the system ({error})"
+    return ""
+
+
+def is_size(value: object) -> str:
+    if wrong := is_a(int, "an int")(value):
+        return wrong
+    return "is negative" if isinstance(value, int) and value < 0 else ""
+
+
+def is_close_code(value: object) -> str:
+    if wrong := is_a(int, "an int, such as 1000")(value):
+        return wrong
+    return (
+        "" if value in SENDABLE_CODES else f"is {value}, which no close frame may have (RFC 6455 section 7.4)"
+    )
+
+
+# What a close frame of ours may say: RFC 6455 section 7.4.1, IANA's register, and the two free ranges.
+SENDABLE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
+
+
+def or_none(check: Check) -> Check:
+    return lambda value: "" if value is None else check(value)
+
+
+# ---- the catalogue ----------------------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """One type of message. A key in `required` must be there; of `one_of`, exactly one is not None."""
+
+    section: str  # where the rule stands, below SPECIFICATION
+    keys: dict[str, Check]
+    example: str
+    required: tuple[str, ...] = ()
+    one_of: tuple[str, ...] = ()
+
+
+HEADERS = {"headers": are_headers}
+RESPONSE_KEYS: dict[str, Check] = {"status": is_status, **HEADERS}
+BODY_KEYS: dict[str, Check] = {"body": is_body, "more_body": is_flag}
+
+KINDS = {
+    "http.response.start": Kind(
+        "specs/www.html#response-start-send-event",
+        {**RESPONSE_KEYS, "trailers": is_flag},
+        "{'type': 'http.response.start', 'status': 200, 'headers': [(b'content-type', b'text/plain')]}",
+        required=("status",),
+    ),
+    "http.response.body": Kind(
+        "specs/www.html#response-body-send-event",
+        BODY_KEYS,
+        "{'type': 'http.response.body', 'body': b'hello'}",
+    ),
+    "http.response.pathsend": Kind(
+        "extensions.html#path-send",
+        {"path": is_a(str, "a str")},
+        "{'type': 'http.response.pathsend', 'path': '/srv/films/one.mp4'}",
+        required=("path",),
+    ),
+    "http.response.zerocopysend": Kind(
+        "extensions.html#zero-copy-send",
+        {"file": is_file, "offset": or_none(is_size), "count": or_none(is_size), "more_body": is_flag},
+        "{'type': 'http.response.zerocopysend', 'file': open('one.mp4', 'rb')}",
+        required=("file",),
+    ),
+    "http.response.early_hint": Kind(
+        "extensions.html#early-hints",
+        {"links": are_links},
+        "{'type': 'http.response.early_hint', 'links': [b'</style.css>; rel=preload; as=style']}",
+        required=("links",),
+    ),
+    "http.response.trailers": Kind(
+        "extensions.html#http-trailers",
+        {**HEADERS, "more_trailers": is_flag},
+        "{'type': 'http.response.trailers', 'headers': [(b'digest', b'...')]}",
+    ),
+    "http.response.debug": Kind(
+        "extensions.html#debug",
+        {"info": is_a(dict, "a dict")},
+        "{'type': 'http.response.debug', 'info': {'template': 'page.html'}}",
+        required=("info",),
+    ),
+    "websocket.accept": Kind(
+        "specs/www.html#accept-send-event",
+        {"subprotocol": or_none(is_a(str, "a str")), **HEADERS},
+        "{'type': 'websocket.accept'}",
+    ),
+    "websocket.send": Kind(
+        "specs/www.html#send-send-event",
+        {"text": or_none(is_text), "bytes": or_none(is_body)},
+        "{'type': 'websocket.send', 'text': 'hello'}",
+        one_of=("text", "bytes"),
+    ),
+    "websocket.close": Kind(
+        "specs/www.html#close-send-event",
+        {"code": is_close_code, "reason": or_none(is_text)},
+        "{'type': 'websocket.close', 'code': 1000, 'reason': 'done'}",
+    ),
+    "websocket.http.response.start": Kind(
+        "extensions.html#websocket-denial-response",
+        RESPONSE_KEYS,
+        "{'type': 'websocket.http.response.start', 'status': 401}",
+        required=("status",),
+    ),
+    "websocket.http.response.body": Kind(
+        "extensions.html#websocket-denial-response",
+        BODY_KEYS,
+        "{'type': 'websocket.http.response.body', 'body': b'members only'}",
+    ),
+    "lifespan.startup.complete": Kind(
+        "specs/lifespan.html#startup-complete-send-event", {}, "{'type': 'lifespan.startup.complete'}"
+    ),
+    "lifespan.startup.failed": Kind(
+        "specs/lifespan.html#startup-failed-send-event",
+        {"message": is_a(str, "a str")},
+        "{'type': 'lifespan.startup.failed', 'message': 'no database'}",
+    ),
+    "lifespan.shutdown.complete": Kind(
+        "specs/lifespan.html#shutdown-complete-send-event", {}, "{'type': 'lifespan.shutdown.complete'}"
+    ),
+    "lifespan.shutdown.failed": Kind(
+        "specs/lifespan.html#shutdown-failed-send-event",
+        {"message": is_a(str, "a str")},
+        "{'type': 'lifespan.shutdown.failed', 'message': 'the queue is not empty'}",
+    ),
+}
+ERROR_HANDLING = "specs/main.html#error-handling"
+
+
+# ---- what is wrong with a message -------------------------------------------------------------------------
+
+
+def fault(message: object) -> str:
+    """The first rule for its type that this message breaks, as a sentence; "" where it keeps them all.
+
+    In which order messages may be sent is no matter here.
+    """
+    if not isinstance(message, MutableMapping):
+        return f"send() takes a dict with the key 'type', not {shown(message)} ({type(message).__name__})"
+    if "type" not in message:
+        near = did_you_mean("type", [key for key in message if isinstance(key, str)])
+        return f"a message has the key 'type', and this one has not{near}"
+    name = message["type"]
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        near = did_you_mean(name, list(KINDS)) if isinstance(name, str) else ""
+        return f"there is no message of type {shown(name)} to send{near}"
+    for key in kind.required:
+        if key not in message:
+            return f"{name} has no {key!r}{misspelt(message, kind, key)}"
+    if kind.one_of:
+        given = [key for key in kind.one_of if message.get(key) is not None]
+        both = " and ".join(repr(key) for key in kind.one_of)
+        if not given:
+            near = misspelt(message, kind, *kind.one_of)
+            return f"{name} has none of {both}; exactly one of them is not None{near}"
+        if len(given) > 1:
+            return f"{name} has both {both}; exactly one of them is not None"
+    for key, check in kind.keys.items():
+        if key in message and (wrong := check(message[key])):
+            return f"{key!r} of {name} {wrong}"
+    return ""
+
+
+def misspelt(message: MutableMapping[str, Any], kind: Kind, *missing: str) -> str:
+    unknown = [key for key in message if isinstance(key, str) and key not in kind.keys and key != "type"]
+    near = [(key, did_you_mean(key, list(missing))) for key in unknown]
+    return next((f"; it has {key!r}{hint}" for key, hint in near if hint), "")
+
+
+def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
+    """What in this message, which was sent, is against the letter of ASGI, or looks like a slip."""
+    name = message.get("type")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        return
+    for key in message:
+        if key != "type" and key not in kind.keys and (near := did_you_mean(str(key), list(kind.keys))):
+            yield f"{name} has the key {key!r}, which means nothing{near}"
+    upper = [pair[0] for pair in message.get("headers", ()) if pair[0] != pair[0].lower()]
+    if upper:
+        yield f"{name} has {shown(upper[0])} among its headers: ASGI has their names in lower case"
+    path = message.get("path")
+    if name == "http.response.pathsend" and isinstance(path, str) and not Path(path).is_absolute():
+        yield f"{name} has the path {shown(path)}, which is not absolute"
+
+
+# ---- the text ---------------------------------------------------------------------------------------------
+
+
+def refusal(message: object, state: str, allowed: Iterable[str], reason: str = "") -> ASGIError:
+    """The error for a message that cannot be sent.
+
+    `state` completes "… was sent", `allowed` are the types that may be sent in it. `reason` is why this one
+    cannot, where the catalogue does not know.
+    """
+    allowed = list(allowed)
+    name = message.get("type") if isinstance(message, MutableMapping) else None
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is not None and name not in allowed:
+        wrong = f"{name} was sent {state}"
+    else:
+        wrong = fault(message) or reason
+    example = kind if name in allowed else KINDS.get(allowed[0]) if allowed else None
+    lines = [
+        wrong,
+        line("the message", shown(message)),
+        line("sent by", *senders()),
+        line("the state", state),
+        line("can be sent", alternatives(allowed)),
+        line("for example", *([example.example] if example else [])),
+        line("the rule", SPECIFICATION + (kind.section if kind else ERROR_HANDLING)),
+    ]
+    return ASGIError("\n".join(filter(None, lines)))
+
+
+def alternatives(names: list[str]) -> str:
+    """a, b or c"""
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing more"
+
+
+def line(label: str, *texts: str) -> str:
+    """One line of the text's table; further ones stand below the first. Nothing without a text."""
+    return "\n".join(f"  {label if at == 0 else '':<13}{text}" for at, text in enumerate(texts))
+
+
+class Shown(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxdict = self.maxlist = self.maxtuple = 8
+        self.maxstring = self.maxother = 80
+
+    def repr_bytes(self, value: bytes, _level: int) -> str:
+        return repr(value) if len(value) <= 60 else f"{value[:40]!r}... ({len(value)} bytes)"
+
+    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
+        """In the order in which it was written; reprlib would sort it."""
+        if level <= 0:
+            return "{...}"
+        pairs = [f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in value.items()]
+        return "{" + ", ".join(pairs[: self.maxdict] + ["..."] * (len(pairs) > self.maxdict)) + "}"
+
+
+shown = Shown().repr
