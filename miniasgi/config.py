@@ -43,6 +43,7 @@ class Config:
     )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = option("info", "least level to log")
     access_log: bool = option(True, "log one line a request")
+    debug: bool = option(False, "show clients the traceback and the messages of a request that failed")
     # Node closes a head that is not complete after 60 s, nginx and Apache after 20 to 60 s. No honest
     # client needs more than a few seconds for one packet.
     timeout_head: float = option(10.0, "time for the head of a request, from its first byte", minimum=0.1)

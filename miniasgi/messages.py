@@ -81,9 +81,8 @@ def are_headers(value: object) -> str:
             return f"has {shown(pair)} at index {at}, but takes pairs: (b'name', b'value')"
         for part, what in zip(pair, ("name", "value"), strict=True):
             if isinstance(part, str):
-                return (
-                    f"has the str {shown(part)} as a {what}, but takes bytes: {shown(part)}.encode('latin-1')"
-                )
+                as_bytes = shown(part.encode(errors="backslashreplace"))
+                return f"has the str {shown(part)} as a {what}, but takes bytes, such as {as_bytes}"
             if not isinstance(part, bytes):
                 return f"has {shown(part)} ({type(part).__name__}) as a {what}, but takes bytes"
         if wrong := header_fault(*pair):
@@ -272,7 +271,7 @@ def fault(message: object) -> str:
     name = message["type"]
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        near = did_you_mean(name, list(KINDS)) if isinstance(name, str) else ""
+        near = did_you_mean(name, relatives(name)) if isinstance(name, str) else ""
         return f"there is no message of type {shown(name)} to send{near}"
     for key in kind.required:
         if key not in message:
@@ -289,6 +288,12 @@ def fault(message: object) -> str:
         if key in message and (wrong := check(message[key])):
             return f"{key!r} of {name} {wrong}"
     return ""
+
+
+def relatives(name: str) -> list[str]:
+    """The types of the same protocol; all of them, where there is no such protocol."""
+    protocol = name.partition(".")[0] + "."
+    return [each for each in KINDS if each.startswith(protocol)] or list(KINDS)
 
 
 def misspelt(message: MutableMapping[str, Any], kind: Kind, *missing: str) -> str:

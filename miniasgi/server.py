@@ -7,29 +7,35 @@ policy: `run` does.
 
 import asyncio
 import importlib.util
+import linecache
 import logging
 import os
 import platform
+import re
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, suppress
+import warnings
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self, TextIO
 
 from .asgi import Application
 from .config import Config, ConfigError, make_config
+from .frames import short
 from .lifespan import Lifespan, StartupFailed
 from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
 from .loading import check_application, load_app
+from .observe import debug
 from .observe.access import log_request
+from .observe.conversation import Recorded
 from .protocol.connection import Arrival
 from .protocol.http1 import Http1Connection
-from .protocol.runtime import TICK, Runtime
+from .protocol.runtime import TICK, OnDebug, Runtime
 from .version import __version__
 
 log = logging.getLogger("miniasgi")
@@ -55,16 +61,23 @@ class Server:
     then accepts; it raises AddressError, StartupFailed.
     Leaving stops as the promise is: running requests finish within `timeout_graceful_shutdown`, and the
     application's shutdown is always run. `sockets` are bound ones to use in place of host and port; they are
-    closed at the end.
+    closed at the end. `on_debug`, for tests, is called with (scope, info) of each http.response.debug; that
+    extension is in the scope only where it is given.
     """
 
     def __init__(
-        self, app: Application, config: Config | None = None, *, sockets: Sequence[socket.socket] = ()
+        self,
+        app: Application,
+        config: Config | None = None,
+        *,
+        sockets: Sequence[socket.socket] = (),
+        on_debug: OnDebug | None = None,
     ) -> None:
         check_application(app, "the application")
         self.app = app
         self.config = config or Config()
         self.sockets = list(sockets)
+        self.on_debug = on_debug
         self.loop: asyncio.AbstractEventLoop | None = None  # the loop that it runs in, once it does
         self.asked = asyncio.Event()  # stop() was called
         self.at_once = asyncio.Event()  # stop(at_once=True) was called
@@ -114,8 +127,7 @@ class Server:
             try:
                 if self.asked.is_set():
                     raise Stopped("asked to stop during the application's startup")
-                access = log_request if self.config.access_log else None
-                self.runtime = Runtime(self.app, self.config, self.loop, state, access)
+                self.runtime = self.make_runtime(self.loop, state)
                 await self.listen()
             except BaseException:
                 await self.unless(self.at_once, self.lifespan.shutdown())
@@ -125,6 +137,13 @@ class Server:
             raise
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
         return self
+
+    def make_runtime(self, loop: asyncio.AbstractEventLoop, state: dict[Any, Any]) -> Runtime:
+        access = log_request if self.config.access_log else None
+        if not self.config.debug:
+            return Runtime(self.app, self.config, loop, state, access, on_debug=self.on_debug)
+        app = Recorded(self.app, debug.warn)
+        return Runtime(app, self.config, loop, state, access, debug.show_failure, self.on_debug)
 
     async def listen(self) -> None:
         """From here on clients are accepted."""
@@ -211,6 +230,7 @@ def run(app: Application | str, **options: Any) -> None:
     configure_logging(config.log_level)
     new_loop = choose_loop(config.loop)
     with Signals() as signals, suppress(KeyboardInterrupt), ExitStack() as stack:
+        stack.enter_context(awaits_explained())
         sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
         if isinstance(app, str):
@@ -266,6 +286,8 @@ def announce(server: Server, name: str) -> None:
     places = " and ".join(dict.fromkeys(url_of(sock) for sock in server.sockets))
     if server.config.host in ("0.0.0.0", "::"):
         places += f" (and every other IPv{6 if server.config.host == '::' else 4} address of this machine)"
+    if server.config.debug:
+        log.warning("With --debug, every client is shown what fails inside the application")
     loop = type(server.loop).__module__.partition(".")[0]
     log.info("miniasgi %s serves %s on %s", __version__, name, places)
     log.info(
@@ -309,6 +331,43 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
             return
         self.addFilter(lambda _: False)
         log.error("The log to %s ends here: %s", self.stream.name, error.strerror)
+
+
+@contextmanager
+def awaits_explained() -> Iterator[None]:
+    """While the block runs, Python's warning of a `send()` without `await` is an error in the log.
+
+    It is no exception: the call made a coroutine, which nobody ran. Python notices, and only warns.
+    """
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        found = NEVER_AWAITED.match(str(message))
+        if found is None:
+            before(message, category, filename, lineno, file, line)
+            return
+        name, text = found[1], linecache.getline(filename, lineno).strip()
+        log.error(
+            "%s, line %d: %s() was called without `await`, so that nothing was %s\n  the line     %s\n"
+            "  in its place await %s",
+            *(short(filename), lineno, name, {"send": "sent", "receive": "received"}[name], text, text),
+        )
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+
+
+NEVER_AWAITED = re.compile(r"coroutine '[\w.<>]*?\.(?:recorded_)?(send|receive)' was never awaited")
 
 
 def configure_logging(level: str) -> None:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "lifespan": {"asgi", "frames", "messages"},
     "listen": {"config"},
     "observe": {"asgi", "config", "frames", "messages", "protocol", "observe"},
-    "server": {"asgi", "config", "lifespan", "listen", "loading", "observe", "protocol", "version"},
+    "server": {"asgi", "config", "frames", "lifespan", "listen", "loading", "observe", "protocol", "version"},
     "__init__": {"config", "server", "version"},
     "cli": {"config", "lifespan", "server", "version"},
     "__main__": {"cli"},

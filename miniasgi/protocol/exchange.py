@@ -372,9 +372,12 @@ class Exchange(ApplicationCall):
     }
 
     def refusal(self, message: object, reason: str = "") -> Exception:
-        if self.state is State.DONE:  # where what is listed is ignored
-            return refusal(message, str(self.state.value), (), reason)
-        return super().refusal(message, reason)
+        if self.state in self.CLOSED:
+            return super().refusal(message, reason)
+        # What is listed in DONE is ignored, and nobody outside a test has http.response.debug.
+        row = () if self.state is State.DONE else self.SEND[self.state]
+        allowed = [name for name in row if name != "http.response.debug" or self.wire.runtime.on_debug]
+        return refusal(message, str(self.state.value), allowed, reason)
 
     def ended(self, error: BaseException | None) -> None:
         if self.state not in (State.DONE, State.GONE):
