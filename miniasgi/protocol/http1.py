@@ -19,7 +19,7 @@ from typing import Any
 import h11
 
 from ..asgi import Scope
-from ..messages import Unsendable, are_headers
+from ..messages import Unsendable, are_headers, are_links
 from .connection import TURN, Connection
 from .exchange import Exchange, Headers
 from .file import FilePart
@@ -286,14 +286,13 @@ class Http1Connection(Connection):
         wait on, since h11 takes any of them for the one.
         """
         assert self.request is not None
-        try:
-            hint = h11.InformationalResponse(
-                status_code=103, headers=[(b"link", link) for link in links], reason=b"Early Hints"
-            )
-        except h11.LocalProtocolError as error:
-            raise Unsendable(str(error)) from error
+        links = list(links)
+        if wrong := are_links(links):
+            raise Unsendable(f"'links' {wrong}")
         late = self.h11.our_state is not h11.SEND_RESPONSE or self.h11.they_are_waiting_for_100_continue
         if not late and self.request.http_version != b"1.0":
+            lines = [(b"link", link) for link in links]
+            hint = h11.InformationalResponse(status_code=103, headers=lines, reason=b"Early Hints")
             self.transport.write(self.h11.send(hint))
 
     def write_body(self, body: bytes, more_body: bool) -> None:
@@ -311,12 +310,11 @@ class Http1Connection(Connection):
                 self.transport.write(piece)
 
     def write_trailers(self, headers: Headers) -> None:
-        lines = [(name, value) for name, value in headers if name.lower() not in LENGTHLESS_OWNS]
-        try:
-            end = h11.EndOfMessage(headers=lines if self.takes_trailers and not self.is_bodiless else [])
-        except h11.LocalProtocolError as error:
-            raise Unsendable(str(error)) from error
-        self.write(self.frame(b"", end), 0)
+        if wrong := are_headers(headers):
+            raise Unsendable(f"'headers' {wrong}")
+        taken = self.takes_trailers and not self.is_bodiless
+        lines = [line for line in headers if taken and line[0].lower() not in LENGTHLESS_OWNS]
+        self.write(self.frame(b"", h11.EndOfMessage(headers=lines)), 0)
         self.response_complete()
 
     @property

@@ -1,0 +1,547 @@
+"""Extensions of ASGI, on the wire: files by the kernel, early hints, trailers, debug; with real clients."""
+
+import asyncio
+import contextlib
+import inspect
+import io
+import os
+import subprocess
+
+import h11
+import httpx
+import pytest
+import uvloop
+from starlette.applications import Starlette
+from starlette.responses import FileResponse
+from starlette.routing import Route
+
+from miniasgi import Config, Server
+from miniasgi.asgi import ASGIError, ClientDisconnected
+from tests.applications import hello, read_body
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+CONTENT = bytes(range(256)) * 20_000  # 5 MB: more than any socket takes at once
+
+
+def on_both_loops(test):
+    """Run the test on asyncio's loop and on uvloop's."""
+
+    @pytest.mark.parametrize("loop", LOOPS)
+    def run(loop, **fixtures):
+        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            runner.run(asyncio.wait_for(test(**fixtures), 20))
+
+    # What pytest reads: the fixtures that the test asks for, and the loop.
+    signature = inspect.signature(test)
+    loop = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), loop])
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def serve(app, **options):
+    return Server(app, Config(port=0, access_log=False, **options))
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "content"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def start(*headers, status=200, **keys):
+    return {"type": "http.response.start", "status": status, "headers": list(headers), **keys}
+
+
+def path_of(file):
+    return {"type": "http.response.pathsend", "path": str(file)}
+
+
+def part_of(file, **keys):
+    return {"type": "http.response.zerocopysend", "file": file, **keys}
+
+
+def length(number):
+    return b"content-length", b"%d" % number
+
+
+def sending(*messages, told=None):
+    """An application that sends these messages to every request."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await read_body(receive)
+            try:
+                for message in messages:
+                    await send(dict(message))
+            except Exception as error:
+                if told is not None:
+                    told.append(error)
+                raise
+
+    return app
+
+
+async def converse(server, request):
+    """Send the bytes, end our side, and read all that comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+# ---- files ------------------------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_a_file_by_its_path_is_the_body(file):
+    app = sending(start(length(len(CONTENT))), path_of(file))
+    async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
+        for _ in range(3):  # on one connection
+            response = await client.get("/")
+            assert response.content == CONTENT
+        assert len(server.runtime.connections) == 1
+
+
+@on_both_loops
+async def test_the_kernel_copies_it(file, monkeypatch):
+    copied = []
+    sendfile = os.sendfile
+
+    def counted(*arguments):
+        copied.append(sent := sendfile(*arguments))
+        return sent
+
+    monkeypatch.setattr(os, "sendfile", counted)
+    async with serve(sending(start(), path_of(file))) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).content == CONTENT
+    assert sum(copied) == len(CONTENT)
+
+
+@pytest.mark.parametrize("works", [0, 1000])
+async def test_where_the_kernel_cannot_it_is_read(file, monkeypatch, works):
+    def sendfile(sock, descriptor, offset, size):
+        if offset >= works:
+            raise OSError(22, "Invalid argument")
+        return os.write(sock, os.pread(descriptor, works, offset))
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    async with serve(sending(start(), path_of(file))) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).content == CONTENT
+
+
+@on_both_loops
+async def test_parts_of_files_mix_with_body(file):
+    with file.open("rb") as opened:
+        opened.seek(10)
+        app = sending(
+            start(),
+            {"type": "http.response.body", "body": b"begin", "more_body": True},
+            part_of(opened, offset=1000, count=500_000, more_body=True),
+            {"type": "http.response.body", "body": b"middle", "more_body": True},
+            part_of(opened, count=7, more_body=True),
+            part_of(opened, count=3, more_body=True),
+            part_of(opened, offset=len(CONTENT), more_body=True),
+            part_of(opened, offset=len(CONTENT) - 5, count=50),
+        )
+        async with serve(app) as server, httpx.AsyncClient() as client:
+            response = await client.get(server.url)
+        assert response.headers["transfer-encoding"] == "chunked"
+        middle = CONTENT[1000:501_000] + b"middle" + CONTENT[10:17] + CONTENT[17:20]
+        assert response.content == b"begin" + middle + CONTENT[-5:]
+        assert opened.tell() == 20
+
+
+async def test_a_range_with_its_length_and_a_pipelined_request_behind_it(file):
+    with file.open("rb") as opened:
+        app = sending(start(length(4), status=206), part_of(opened, offset=1, count=4))
+        async with serve(app) as server:
+            answer = await converse(server, GET.replace(b"Connection: close\r\n", b"") + GET)
+    first, second = answer.split(b"\x01\x02\x03\x04")[:2]
+    assert first.startswith(b"HTTP/1.1 206 ")
+    assert second.startswith(b"HTTP/1.1 206 ")
+    assert answer.endswith(b"\x01\x02\x03\x04")
+
+
+async def test_http_10_gets_a_file_until_the_end_of_the_connection(file):
+    async with serve(sending(start(), path_of(file))) as server:
+        answer = await converse(server, b"GET / HTTP/1.0\r\n\r\n")
+    assert answer.partition(b"\r\n\r\n")[2] == CONTENT
+
+
+async def test_head_and_304_have_the_head_alone(file):
+    for status, method in ((200, "HEAD"), (304, "GET")):
+        app = sending(start(length(len(CONTENT)), status=status), path_of(file))
+        async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
+            for _ in range(2):
+                response = await client.request(method, "/")
+                assert response.headers["content-length"] == str(len(CONTENT))
+                assert response.content == b""
+            assert len(server.runtime.connections) == 1
+
+
+async def test_an_empty_file_is_an_empty_body(tmp_path):
+    (tmp_path / "empty").touch()
+    async with serve(sending(start(), path_of(tmp_path / "empty"))) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).content == b""
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@on_both_loops
+async def test_a_client_that_leaves_in_the_middle_of_a_file_ends_it(file, caplog):
+    told, ended = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(start())
+        watching = asyncio.create_task(receive())
+        try:
+            await send(path_of(file))
+        except OSError as error:
+            told.append(error)
+            told.append(await watching)
+            raise
+        finally:
+            ended.set()
+
+    os.truncate(file, 200_000_000)  # more than the system's buffers on the way
+    async with serve(app, lifespan="off") as server:
+        before = descriptors()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET)
+        await reader.readexactly(100_000)
+        writer.transport.abort()
+        await asyncio.wait_for(ended.wait(), 1)
+        assert isinstance(told[0], ClientDisconnected)
+        assert told[1] == {"type": "http.disconnect"}
+        while server.runtime.connections:
+            await asyncio.sleep(0.01)
+        assert descriptors() <= before
+    assert not caplog.records
+
+
+@on_both_loops
+async def test_a_client_that_takes_nothing_holds_up_its_own_file_only(file):
+    async def app(scope, receive, send):
+        if scope["path"] == "/file":
+            await sending(start(), path_of(file))(scope, receive, send)
+        else:
+            await hello(scope, receive, send)
+
+    os.truncate(file, 100_000_000)
+    async with serve(app, lifespan="off") as server, httpx.AsyncClient(base_url=server.url) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET.replace(b"/ ", b"/file ", 1))
+        await reader.readexactly(1000)
+        for _ in range(3):
+            assert (await client.get("/")).text == "hello"
+        assert len(server.runtime.calls) == 1
+        assert not writer.is_closing()
+        size = 1000
+        while data := await reader.read(2**20):
+            size += len(data)
+        assert size > 100_000_000
+        writer.close()
+
+
+@on_both_loops
+async def test_a_stop_ends_a_file_that_nobody_takes(file, caplog):
+    os.truncate(file, 100_000_000)
+    async with serve(sending(start(), path_of(file)), timeout_graceful_shutdown=0.1) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET)
+        await reader.readexactly(1000)
+    assert "still running when the server stopped; cancelled" in caplog.text
+    assert "Traceback" not in caplog.text
+    writer.transport.abort()
+
+
+async def test_a_file_that_shrinks_on_the_way_breaks_the_response_off(file, caplog):
+    os.truncate(file, 100_000_000)
+    async with serve(sending(start(length(100_000_000)), path_of(file))) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET)
+        await reader.readexactly(1000)
+        os.truncate(file, 100)
+        size = 1000
+        with contextlib.suppress(ConnectionResetError):
+            while data := await reader.read(2**20):
+                size += len(data)
+        assert size < 100_000_000
+        writer.close()
+    assert "the file has become shorter while it was sent" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        ([path_of("/not/there")], "cannot be opened: [Errno 2] No such file or directory"),
+        ([path_of("/")], "cannot be opened: [Errno 21] Is a directory"),
+        ([path_of("a\0b")], "cannot be opened: embedded null byte"),
+        ([{"type": "http.response.pathsend", "path": 0}], "'path' of http.response.pathsend is 0 (int)"),
+        (
+            [{"type": "http.response.pathsend", "pth": "/"}],
+            "has no 'path'; it has 'pth'; did you mean 'path'?",
+        ),
+        ([part_of(7)], "'file' of http.response.zerocopysend is 7, not a file that is open in the system"),
+        ([part_of(io.BytesIO(b"x"))], "not a file that is open in the system (fileno)"),
+    ],
+)
+async def test_what_is_no_file_is_told_and_becomes_a_500(messages, told, caplog):
+    async with serve(sending(start(), *messages)) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).status_code == 500
+    assert f"miniasgi.asgi.ASGIError: {told}" in caplog.text or told in caplog.text
+
+
+@pytest.mark.parametrize(
+    "keys", [{"offset": -1}, {"count": -1}, {"offset": "1"}, {"count": 1.5}, {"more_body": "no"}]
+)
+async def test_a_part_that_cannot_be_is_told(keys, file):
+    raised = []
+    with file.open("rb") as opened:
+        app = sending(start(), part_of(opened, **keys), told=raised)
+        async with serve(app) as server, httpx.AsyncClient() as client:
+            assert (await client.get(server.url)).status_code == 500
+    assert isinstance(raised[0], ASGIError)
+    assert f"{next(iter(keys))!r} of http.response.zerocopysend is" in str(raised[0])
+
+
+async def test_a_pipe_is_no_file_to_send():
+    ours, theirs = os.pipe()
+    raised = []
+    with os.fdopen(ours, "rb") as pipe, os.fdopen(theirs, "wb"):
+        async with (
+            serve(sending(start(), part_of(pipe), told=raised)) as server,
+            httpx.AsyncClient() as client,
+        ):
+            assert (await client.get(server.url)).status_code == 500
+    assert "is no regular one" in str(raised[0])
+
+
+@pytest.mark.parametrize("more", [-10, 10])
+async def test_a_file_that_is_not_as_long_as_promised_is_told(file, more, caplog):
+    raised = []
+    app = sending(start(length(len(CONTENT) + more)), path_of(file), told=raised)
+    async with serve(app) as server:
+        body = (await converse(server, GET)).partition(b"\r\n\r\n")[2]
+    assert len(body) < len(CONTENT) + more
+    assert "for declared Content-Length" in str(raised[0])
+
+
+@on_both_loops
+async def test_starlettes_file_response_goes_by_its_path(file, monkeypatch):
+    monkeypatch.chdir(file.parent)
+
+    async def download(request):
+        return FileResponse(file.name)  # a relative path
+
+    app = Starlette(routes=[Route("/", download)])
+    async with serve(app) as server, httpx.AsyncClient() as client:
+        whole = await client.get(server.url)
+        part = await client.get(server.url, headers={"range": "bytes=5-9"})
+    assert whole.content == CONTENT
+    assert part.content == CONTENT[5:10]
+
+
+# ---- early hints ------------------------------------------------------------------------------------------
+
+HINT = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload", b"</b.js>; rel=preload"]}
+BODY = {"type": "http.response.body", "body": b"hello"}
+
+
+@pytest.mark.parametrize("messages", [(HINT, start(), BODY), (start(), HINT, BODY)])
+async def test_an_early_hint_stands_before_the_head(messages, need):
+    async with serve(sending(*messages)) as server, httpx.AsyncClient() as client:
+        answer = await converse(server, GET)
+        assert (await client.get(server.url)).text == "hello"
+        command = [need("curl", install="curl"), "-si", server.url]
+        shown = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    links = b"link: </a.css>; rel=preload\r\nlink: </b.js>; rel=preload\r\n\r\n"
+    assert answer.startswith(b"HTTP/1.1 103 Early Hints\r\n" + links + b"HTTP/1.1 200 OK\r\n")
+    assert "HTTP/1.1 103 Early Hints" in shown.stdout
+    assert shown.stdout.endswith("\n\nhello")
+
+
+async def test_several_hints_each_have_their_response():
+    async with serve(sending(HINT, start(), HINT, BODY)) as server:
+        answer = await converse(server, GET)
+    assert answer.count(b"HTTP/1.1 103 Early Hints\r\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("messages", "request_"),
+    [
+        ((start(), BODY | {"more_body": True}, HINT, BODY), GET),  # the head has left
+        ((HINT, start(), BODY), b"GET / HTTP/1.0\r\n\r\n"),  # which knows no informational response
+    ],
+)
+async def test_a_hint_that_is_late_or_not_understood_is_ignored(messages, request_):
+    async with serve(sending(*messages)) as server:
+        answer = await converse(server, request_)
+    assert b" 103 " not in answer
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_a_hint_does_not_stand_for_the_100_that_a_client_waits_for():
+    async def app(scope, receive, send):
+        await send(dict(HINT))
+        assert await read_body(receive) == b"12345"
+        await send(start())
+        await send(dict(BODY))
+
+    async with serve(app, lifespan="off") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"12345")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+
+
+@pytest.mark.parametrize("links", ["</a>", b"</a>", ["</a>"], [b"a\r\nb"], None, 5])
+async def test_links_that_cannot_be_sent_are_told(links):
+    raised = []
+    async with serve(sending({**HINT, "links": links}, told=raised)) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).status_code == 500
+    assert isinstance(raised[0], ASGIError)
+    assert "'links' of http.response.early_hint" in str(raised[0])
+
+
+# ---- trailers ---------------------------------------------------------------------------------------------
+
+TRAILERS = {"type": "http.response.trailers", "headers": [(b"digest", b"abc")]}
+WITH_TE = GET.replace(b"\r\n\r\n", b"\r\nTE: trailers\r\n\r\n")
+
+
+async def test_trailers_stand_behind_the_last_chunk(need):
+    app = sending(
+        start((b"trailer", b"digest, took"), trailers=True),
+        BODY,
+        TRAILERS | {"more_trailers": True},
+        {"type": "http.response.trailers", "headers": [(b"took", b"1 ms")]},
+    )
+    async with serve(app) as server:
+        answer = await converse(server, WITH_TE)
+        command = [need("curl", install="curl"), "-s", "-D-", "-HTE: trailers", server.url]
+        shown = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    assert answer.endswith(b"\r\n5\r\nhello\r\n0\r\ndigest: abc\r\ntook: 1 ms\r\n\r\n")
+    assert "took: 1 ms" in shown.stdout
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    client.receive_data(answer)
+    events = [client.next_event() for _ in range(3)]
+    assert events[-1].headers == [(b"digest", b"abc"), (b"took", b"1 ms")]
+
+
+async def test_trailers_take_the_place_of_a_length():
+    app = sending(start(length(5), trailers=True), BODY, TRAILERS)
+    async with serve(app) as server:
+        with_trailers = await converse(server, WITH_TE)
+        without = await converse(server, GET)
+    assert b"content-length" not in with_trailers
+    assert with_trailers.endswith(b"0\r\ndigest: abc\r\n\r\n")
+    assert b"\r\ncontent-length: 5\r\n" in without
+    assert without.endswith(b"\r\n\r\nhello")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GET,
+        WITH_TE.replace(b"1.1", b"1.0"),
+        WITH_TE.replace(b"GET", b"HEAD"),
+        GET.replace(b"\r\n\r\n", b"\r\nTE: gzip\r\n\r\n"),
+    ],
+)
+async def test_who_does_not_take_trailers_gets_none(request_):
+    async with serve(sending(start(trailers=True), BODY, TRAILERS)) as server:
+        answer = await converse(server, request_)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"digest" not in answer
+
+
+async def test_a_304_has_no_trailers():
+    async with serve(sending(start(status=304, trailers=True), BODY, TRAILERS)) as server:
+        assert (await converse(server, WITH_TE)).endswith(b"\r\n\r\n")
+
+
+async def test_trailers_behind_a_file(file):
+    async with serve(sending(start(trailers=True), path_of(file), TRAILERS)) as server:
+        assert (await converse(server, WITH_TE)).endswith(b"\r\n0\r\ndigest: abc\r\n\r\n")
+
+
+async def test_the_connection_goes_on_behind_trailers():
+    app = sending(start(trailers=True), BODY, TRAILERS)
+    async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
+        for _ in range(2):
+            assert (await client.get("/", headers={"te": "trailers"})).text == "hello"
+        assert len(server.runtime.connections) == 1
+
+
+async def test_framing_is_no_matter_of_trailers():
+    trailers = [(b"Content-Length", b"5"), (b"transfer-encoding", b"chunked"), (b"a", b"b")]
+    app = sending(start(trailers=True), BODY, TRAILERS | {"headers": trailers})
+    async with serve(app) as server:
+        assert (await converse(server, WITH_TE)).endswith(b"\r\n0\r\na: b\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        ((start(), BODY, TRAILERS), None),  # not announced: the response is complete, and they are ignored
+        (
+            (start(), BODY | {"more_body": True}, TRAILERS),
+            "http.response.trailers was sent after the first of",
+        ),
+        ((start(trailers=True), BODY, BODY), "http.response.body was sent after the last of the body"),
+        ((start(trailers=True), BODY, TRAILERS | {"headers": [("a", "b")]}), "as a name, but takes bytes"),
+        ((start(trailers="yes"),), "'trailers' of http.response.start is 'yes' (str), but takes a bool"),
+    ],
+)
+async def test_trailers_out_of_order_are_told(messages, told):
+    raised = []
+    async with serve(sending(*messages, told=raised)) as server:
+        await converse(server, WITH_TE)
+    assert [isinstance(error, ASGIError) for error in raised] == ([True] if told else [])
+    assert told is None or told in str(raised[0])
+
+
+async def test_announced_trailers_that_do_not_come_break_the_response_off(caplog):
+    async with serve(sending(start(trailers=True), BODY)) as server:
+        assert (await converse(server, WITH_TE)).endswith(b"5\r\nhello\r\n")
+    assert "it sent no http.response.trailers without more_trailers" in caplog.text
+
+
+# ---- debug ------------------------------------------------------------------------------------------------
+
+DEBUG = {"type": "http.response.debug", "info": {"template": "page.html"}}
+
+
+async def test_debug_information_reaches_the_test():
+    heard, scopes = [], []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await sending(DEBUG, start(), BODY)(scope, receive, send)
+
+    server = Server(app, Config(port=0, lifespan="off"), on_debug=lambda *heard_: heard.append(heard_))
+    async with server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).text == "hello"
+    assert scopes[0]["extensions"]["http.response.debug"] == {}
+    assert heard == [(scopes[0], {"template": "page.html"})]
+
+
+async def test_outside_a_test_there_is_no_debug_information():
+    raised = []
+    async with serve(sending(DEBUG, told=raised)) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).status_code == 500
+    assert "http.response.debug was sent before http.response.start" in str(raised[0])
+    assert "can be sent  http.response.start or http.response.early_hint\n" in str(raised[0])
