@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from .config import Config, UsageError, did_you_mean, environment_name
+from .frames import of_application
 from .lifespan import StartupFailed
 from .server import run
 from .version import __version__
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return wrong_use(str(error))
     except StartupFailed as error:
-        logging.getLogger("miniasgi").error("%s", error, exc_info=error.__cause__)
+        cause = error.__cause__ and of_application(error.__cause__)
+        logging.getLogger("miniasgi").error("%s", error, exc_info=cause)
         return STARTUP_FAILED
     except Exception:
         logging.getLogger("miniasgi").critical("The server failed", exc_info=True)

@@ -4,9 +4,9 @@ An error is told by the line that its reader can change, so miniasgi's own frame
 is not ours. Used on the way to an error text alone.
 """
 
-import linecache
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -45,10 +45,8 @@ def senders() -> list[str]:
 
 
 def place(frame: FrameType) -> str:
-    """One line of a stack: app.py, line 7, in app: await send(...)."""
-    file, number = frame.f_code.co_filename, frame.f_lineno
-    text = linecache.getline(file, number).strip()
-    return f"{short(file)}, line {number}, in {frame.f_code.co_name}" + (f": {text}" if text else "")
+    """One line of a stack: app.py, line 7, in app."""
+    return f"{short(frame.f_code.co_filename)}, line {frame.f_lineno}, in {frame.f_code.co_name}"
 
 
 def short(file: str) -> str:
@@ -70,6 +68,12 @@ def of_application(error: BaseException) -> ExceptionInfo:
     for entry in reversed(entries[outside[0] : end]):
         trace = TracebackType(trace, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return type(error), error, trace
+
+
+def summary(error: BaseException) -> str:
+    """The error's type and text in one line, without its notes."""
+    lines = traceback.format_exception_only(error)
+    return lines[-1 if isinstance(error, SyntaxError) else 0].strip().splitlines()[0]
 
 
 def is_call_itself(error: BaseException) -> bool:

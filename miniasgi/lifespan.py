@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Any, Literal
 
 from .asgi import Application, Message
-from .frames import of_application
-from .messages import refusal
+from .frames import of_application, summary
+from .messages import fault, refusal
 
 log = logging.getLogger("miniasgi")
 
@@ -83,18 +83,16 @@ class Lifespan:
     def on_end(self, task: "asyncio.Task[None]") -> None:
         """The application has left the conversation: too early, unless it was asked to shut down."""
         if self.state is State.RUNNING and not task.cancelled() and (error := task.exception()):
-            self.state = State.OVER
-            log.error(
-                "The application's lifespan raised, though it goes on being served: it will have no shutdown",
-                exc_info=of_application(error),
-            )
+            self.state, self.task = State.OVER, None
+            text = "The application's lifespan raised; it is served on, and will have no shutdown"
+            log.error(text, exc_info=of_application(error))
 
     def ended_early(self, task: "asyncio.Task[None]") -> None:
         """The application left the conversation before it had started: is it without lifespan, or broken?"""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None and self.state is not State.WAITING:
-            raise StartupFailed(f"the application raised during startup: {error!r}") from error
-        what = f"raised {error!r}" if error is not None else "returned without an answer"
+            raise StartupFailed(f"the application raised during startup: {summary(error)}") from error
+        what = f"raised {summary(error)}" if error is not None else "returned without an answer"
         if self.mode == "on":
             raise StartupFailed(f"the application {what} on lifespan, and --lifespan is on") from error
         log.info("Served without startup and shutdown: asked for its lifespan, the application %s", what)
@@ -161,7 +159,9 @@ class Lifespan:
         try:
             act = SEND[self.state][message["type"]]
         except (KeyError, TypeError):
-            raise refusal(message, str(self.state.value), SEND[self.state]) from None
+            act = None
+        if act is None or fault(message):
+            raise refusal(message, str(self.state.value), SEND[self.state])
         act(self, message)
 
     def on_startup_complete(self, message: Message) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from .asgi import Application
 from .config import UsageError, did_you_mean
+from .frames import summary
 
 
 class LoadError(UsageError):
@@ -177,11 +178,6 @@ def article(found: object) -> str:
 
 def failed_import(name: str, error: BaseException) -> LoadError:
     return LoadError(own_traceback(error) + f"{name} cannot be imported: {summary(error)}")
-
-
-def summary(error: BaseException) -> str:
-    """The error's type and text in one line."""
-    return traceback.format_exception_only(error)[-1].strip().splitlines()[0]
 
 
 def own_traceback(error: BaseException) -> str:

@@ -36,8 +36,7 @@ def is_a(kind: type | tuple[type, ...], words: str) -> Check:
     return check
 
 
-def is_flag(value: object) -> str:
-    return "" if isinstance(value, bool | int) else is_a(bool, "a bool")(value)
+is_flag = is_a(bool, "a bool")
 
 
 def is_status(value: object) -> str:
@@ -266,8 +265,7 @@ def fault(message: object) -> str:
     if not isinstance(message, MutableMapping):
         return f"send() takes a dict with the key 'type', not {shown(message)} ({type(message).__name__})"
     if "type" not in message:
-        near = did_you_mean("type", [key for key in message if isinstance(key, str)])
-        return f"a message has the key 'type', and this one has not{near}"
+        return f"a message has the key 'type', and this one has not{misspelt(message, (), 'type')}"
     name = message["type"]
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
@@ -275,12 +273,12 @@ def fault(message: object) -> str:
         return f"there is no message of type {shown(name)} to send{near}"
     for key in kind.required:
         if key not in message:
-            return f"{name} has no {key!r}{misspelt(message, kind, key)}"
+            return f"{name} has no {key!r}{misspelt(message, kind.keys, key)}"
     if kind.one_of:
         given = [key for key in kind.one_of if message.get(key) is not None]
         both = " and ".join(repr(key) for key in kind.one_of)
         if not given:
-            near = misspelt(message, kind, *kind.one_of)
+            near = misspelt(message, kind.keys, *kind.one_of)
             return f"{name} has none of {both}; exactly one of them is not None{near}"
         if len(given) > 1:
             return f"{name} has both {both}; exactly one of them is not None"
@@ -296,8 +294,8 @@ def relatives(name: str) -> list[str]:
     return [each for each in KINDS if each.startswith(protocol)] or list(KINDS)
 
 
-def misspelt(message: MutableMapping[str, Any], kind: Kind, *missing: str) -> str:
-    unknown = [key for key in message if isinstance(key, str) and key not in kind.keys and key != "type"]
+def misspelt(message: MutableMapping[str, Any], known: Iterable[str], *missing: str) -> str:
+    unknown = [key for key in message if isinstance(key, str) and key not in (*known, "type")]
     near = [(key, did_you_mean(key, list(missing))) for key in unknown]
     return next((f"; it has {key!r}{hint}" for key, hint in near if hint), "")
 
@@ -308,15 +306,16 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         return
+    rule = f"({SPECIFICATION}{kind.section})"
     for key in message:
         if key != "type" and key not in kind.keys and (near := did_you_mean(str(key), list(kind.keys))):
-            yield f"{name} has the key {key!r}, which means nothing{near}"
+            yield f"{name} has the key {key!r}, which means nothing{near} {rule}"
     upper = [pair[0] for pair in message.get("headers", ()) if pair[0] != pair[0].lower()]
     if upper:
-        yield f"{name} has {shown(upper[0])} among its headers: ASGI has their names in lower case"
+        yield f"{name} has {shown(upper[0])} among its headers: ASGI has their names in lower case {rule}"
     path = message.get("path")
     if name == "http.response.pathsend" and isinstance(path, str) and not Path(path).is_absolute():
-        yield f"{name} has the path {shown(path)}, which is not absolute"
+        yield f"{name} has the path {shown(path)}, which is not absolute {rule}"
 
 
 # ---- the text ---------------------------------------------------------------------------------------------
@@ -332,7 +331,7 @@ def refusal(message: object, state: str, allowed: Iterable[str], reason: str = "
     name = message.get("type") if isinstance(message, MutableMapping) else None
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is not None and name not in allowed:
-        wrong = f"{name} was sent {state}"
+        wrong = f"{name} was sent {state}{wrong_protocol(str(name), allowed)}"
     else:
         wrong = fault(message) or reason
     example = kind if name in allowed else KINDS.get(allowed[0]) if allowed else None
@@ -346,6 +345,12 @@ def refusal(message: object, state: str, allowed: Iterable[str], reason: str = "
         line("the rule", SPECIFICATION + (kind.section if kind else ERROR_HANDLING)),
     ]
     return ASGIError("\n".join(filter(None, lines)))
+
+
+def wrong_protocol(name: str, allowed: list[str]) -> str:
+    """What an application is told that did not look at the type of its scope."""
+    theirs, ours = name.partition(".")[0], allowed[0].partition(".")[0] if allowed else ""
+    return f"; scope['type'] is {ours!r} here, not {theirs!r}" if ours not in ("", theirs) else ""
 
 
 def alternatives(names: list[str]) -> str:

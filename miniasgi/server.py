@@ -26,7 +26,7 @@ from typing import Any, Self, TextIO
 
 from .asgi import Application
 from .config import Config, ConfigError, make_config
-from .frames import short
+from .frames import is_ours, short
 from .lifespan import Lifespan, StartupFailed
 from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
 from .loading import check_application, load_app
@@ -354,11 +354,12 @@ def awaits_explained() -> Iterator[None]:
             before(message, category, filename, lineno, file, line)
             return
         name, text = found[1], linecache.getline(filename, lineno).strip()
-        log.error(
-            "%s, line %d: %s() was called without `await`, so that nothing was %s\n  the line     %s\n"
-            "  in its place await %s",
-            *(short(filename), lineno, name, {"send": "sent", "receive": "received"}[name], text, text),
-        )
+        what = f"{name}() was called without `await`, so that nothing was {PARTICIPLES[name]}"
+        if is_ours(filename):  # the coroutine was dropped late: whoever made it is not known any more
+            log.error("%s", what)
+        else:
+            where = f"{short(filename)}, line {lineno}"
+            log.error("%s: %s\n  the line     %s\n  in its place await %s", where, what, text, text)
 
     warnings.showwarning = show
     try:
@@ -367,6 +368,7 @@ def awaits_explained() -> Iterator[None]:
         warnings.showwarning = before
 
 
+PARTICIPLES = {"send": "sent", "receive": "received"}
 NEVER_AWAITED = re.compile(r"coroutine '[\w.<>]*?\.(?:recorded_)?(send|receive)' was never awaited")
 
 

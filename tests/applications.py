@@ -135,6 +135,16 @@ async def with_lifespan(scope, receive, send):
         await respond(send, scope["state"]["greeting"].encode())
 
 
+async def failing(scope, receive, send):
+    """Fails before anything of its answer has left, after one misuse that it gets over."""
+    if scope["type"] != "lifespan":
+        await receive()
+    with contextlib.suppress(RuntimeError, KeyError):
+        await send({"type": f"{scope['type']}.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": 200})
+    raise ValueError("<script>alert('no')</script>")
+
+
 async def blocking(scope, receive, send):
     """Keeps the loop from turning."""
     import time

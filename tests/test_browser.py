@@ -82,3 +82,20 @@ def test_two_windows_in_a_channels_room(process, browser, database):  # noqa: F8
         assert page.errors == []
         keep_screenshot(page, f"channels-{size}")
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_page_of_a_failure(process, browser, size):
+    server = process("tests.applications:failing", "--debug")
+    width, height = SIZES[size]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    response = page.goto(f"{server.url}/path?a=<b>")
+    assert response.status == 500
+    expect(page.locator("h1")).to_have_text("ValueError: <script>alert('no')</script>")
+    expect(page.locator("pre")).to_contain_text('tests/applications.py", line ')
+    rows = page.locator("table").first.locator("tr")
+    expect(rows.nth(1)).to_contain_text("{'type': 'http.request', 'body': b'', 'more_body': False}")
+    expect(rows.nth(2)).to_contain_text("{'type': 'http.response.start', 'status': 200, 'headers': []}")
+    expect(rows.nth(3)).to_contain_text("http.response.start was sent after http.response.start")
+    keep_screenshot(page, f"failure-{size}")
+    assert fits(page)

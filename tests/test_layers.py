@@ -14,14 +14,14 @@ MAY_IMPORT = {
     "asgi": set(),
     "frames": {"asgi"},
     "messages": {"asgi", "config", "frames"},
-    "loading": {"asgi", "config"},
+    "loading": {"asgi", "config", "frames"},
     "protocol": {"asgi", "config", "frames", "messages", "protocol"},
     "lifespan": {"asgi", "frames", "messages"},
     "listen": {"config"},
     "observe": {"asgi", "config", "frames", "messages", "protocol", "observe"},
     "server": {"asgi", "config", "frames", "lifespan", "listen", "loading", "observe", "protocol", "version"},
     "__init__": {"config", "server", "version"},
-    "cli": {"config", "lifespan", "server", "version"},
+    "cli": {"config", "frames", "lifespan", "server", "version"},
     "__main__": {"cli"},
 }
 ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library

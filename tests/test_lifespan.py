@@ -62,7 +62,7 @@ async def test_an_application_that_raises_before_it_received_has_no_lifespan(cap
     await running.shutdown()
     [record] = caplog.records
     assert "Served without startup and shutdown" in record.getMessage()
-    assert "raised ValueError('http only')" in record.getMessage()
+    assert "raised ValueError: http only" in record.getMessage()
 
 
 async def test_an_application_that_returns_has_no_lifespan(caplog):

@@ -10,7 +10,7 @@ import traceback
 from typing import Any
 
 from ..asgi import Scope
-from ..frames import of_application
+from ..frames import of_application, summary
 from ..protocol.runtime import Page
 from .conversation import Conversation, current
 
@@ -54,7 +54,7 @@ class Failure:
     def summary(self) -> str:
         if self.error is None:
             return "the application returned before its answer was complete"
-        return traceback.format_exception_only(self.error)[-1].strip().partition("\n")[0]
+        return summary(self.error)
 
     @property
     def trace(self) -> str:
@@ -139,7 +139,8 @@ td, th {{
   border-top: 1px solid var(--line); padding: .3rem .8rem .3rem 0;
   text-align: left; vertical-align: top;
 }}
-td:first-child, td:nth-child(2) {{ white-space: nowrap; }}
+.messages td:not(:last-child) {{ white-space: nowrap; }}
+.request td:first-child {{ min-width: 6rem; overflow-wrap: anywhere; }}
 td:last-child {{ width: 100%; }}
 td code {{ overflow-wrap: anywhere; white-space: pre-wrap; }}
 footer {{ margin-top: 2rem; opacity: .7; }}
@@ -149,9 +150,9 @@ footer {{ margin-top: 2rem; opacity: .7; }}
 <h2>Traceback</h2>
 <pre>{trace}</pre>
 <h2>Conversation</h2>
-<table><tr><th>ms<th>way<th>message{messages}</table>
+<table class=messages><tr><th>ms<th>way<th>message{messages}</table>
 <h2>Request</h2>
-<table>{headers}</table>
+<table class=request>{headers}</table>
 <footer>miniasgi shows this because it runs with --debug.</footer>
 </html>
 """

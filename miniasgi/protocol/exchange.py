@@ -11,12 +11,13 @@ Next in reading order: `websocket`.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from ..asgi import ClientDisconnected, Message, Scope
 from ..frames import is_call_itself, of_application
-from ..messages import Unsendable, fault, refusal
+from ..messages import Unsendable, advice, fault, refusal
 from .file import FilePart, open_file
 from .runtime import Page, Runtime, Waiters
 
@@ -129,7 +130,11 @@ class ApplicationCall:
                 self.log_error(error)
             self.ended(error)
             raise
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:
+            raise
+        except GeneratorExit as error:  # raised in the application, or because the loop is no more
+            with suppress(RuntimeError):
+                self.ended(error)
             raise
         except BaseException as error:  # SystemExit too: one request does not end the server
             self.log_error(error)
@@ -285,6 +290,9 @@ class Exchange(ApplicationCall):
 
     def on_body_message(self, message: Message) -> None:
         self.write_body(body_of(message), flag(message, "more_body"))
+        if len(message) > 1 and "body" not in message and self.wire.runtime.show_failure is None:
+            for text in advice(message):  # a body that is misspelt; --debug tells it of every message
+                log.warning("%s: %s", self.name, text)
 
     def write_body(self, body: bytes, more_body: bool) -> None:
         if self.trailers is None:
@@ -415,8 +423,8 @@ def body_of(message: Message) -> bytes:
 def flag(message: Message, key: str) -> bool:
     """The value of a key that is a bool, False where it is missing. Raises TypeError where it is none."""
     value = message.get(key, False)
-    if isinstance(value, int):  # 1 does as well as True; 'false' would not
-        return bool(value)
+    if isinstance(value, bool):
+        return value
     raise TypeError
 
 

@@ -337,12 +337,22 @@ class Http1Connection(Connection):
         try:
             parts = [part for event in events for part in self.h11.send_with_data_passthrough(event) or ()]
         except h11.LocalProtocolError as error:
-            counted = f"{self.sent} bytes were sent before, and this message has {len(body)}"
-            raise Unsendable(f"{error}: {counted}") from error
+            raise Unsendable(self.length_error(str(error), len(body))) from error
         if self.head is not None:
             self.status, self.head = self.head.status_code, None
         self.sent += 0 if bodiless else len(body)
         return parts
+
+    def length_error(self, text: str, size: int) -> str:
+        """h11's words, where they are about the length of the body with what they do not say."""
+        words = {"Too much data": "longer", "Too little data": "shorter"}
+        word = next((word for start, word in words.items() if text.startswith(start)), None)
+        if word is None:
+            return text
+        return (
+            f"the body is {word} than its content-length: {self.sent} bytes were sent before, and this "
+            f"message has {size}; a body of unknown length has no content-length, and is sent in chunks"
+        )
 
     def write(self, parts: list[bytes], size: int) -> None:
         """Hand the parts to the transport: as one where they are small, without copies where not."""
@@ -522,12 +532,18 @@ def peer_error_text(error: h11.RemoteProtocolError) -> str:
 
 
 def check_head(request: h11.Request) -> None:
-    """Raise BadRequest for what h11 lets through: a long head that came at once, and two lengths.
+    """Raise BadRequest for what h11 lets through.
 
-    h11 measures a head only while it is not complete; how it was cut must not matter. Two lengths are the way
-    of an attack, and "the server MUST close the connection after responding to such a request" (RFC 9112
-    section 6.1).
+    Another major version than 1. A method in lower case: methods are told apart by case (RFC 9110 section
+    9.1), ASGI has them in upper case, and to change it would be to answer another request. A long head that
+    came at once: h11 measures a head only while it is not complete; how it was cut must not matter. Two
+    lengths: they are the way of an attack, and "the server MUST close the connection after responding to
+    such a request" (RFC 9112 section 6.1).
     """
+    if not request.http_version.startswith(b"1."):
+        raise BadRequest("this server speaks HTTP/1.0 and HTTP/1.1 (RFC 9110 section 15.6.6)", 505)
+    if request.method != request.method.upper():
+        raise BadRequest("methods are in upper case here (RFC 9110 section 9.1)", 501)
     names = [name for name, _ in request.headers]
     if b"transfer-encoding" in names and b"content-length" in names:
         raise BadRequest("Transfer-Encoding and Content-Length do not go together (RFC 9112 section 6.1)")

@@ -93,7 +93,8 @@ def common_scope(
         headers = [(b"host", host), *(line for line in headers if line[0] != b"host")]
     return {
         "asgi": {"version": ASGI_VERSION, "spec_version": SPEC_VERSION},
-        "http_version": request.http_version.decode("ascii"),
+        # ASGI knows 1.0 and 1.1; a minor version above is understood as the latest (RFC 9110 section 2.5).
+        "http_version": "1.0" if request.http_version == b"1.0" else "1.1",
         "path": path,
         "raw_path": raw_path,
         "query_string": query_string,

@@ -172,6 +172,9 @@ DEFLATE_PARAMETER = re.compile(
 )
 
 
+# "the server should send a HTTP response and then close the connection" (ASGI, "Websocket Denial Response")
+CLOSE = (b"connection", b"close")
+
 # ---- the ASGI side ----------------------------------------------------------------------------------------
 
 
@@ -260,13 +263,14 @@ class WebSocketExchange(ApplicationCall):
     def on_deny(self, message: Message) -> None:
         """Closed before it was accepted: "the server must close the connection with … 403" (ASGI)."""
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
-        self.wire.write_response(403, [(b"content-length", b"0")], False)
+        self.wire.write_response(403, [(b"content-length", b"0"), CLOSE], False)
         self.wire.write_body(b"", False)
         self.denied()
 
     def on_denial_start(self, message: Message) -> None:
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
-        self.wire.write_response(message["status"], message.get("headers", ()), False)
+        headers = [line for line in message.get("headers", ()) if line[0].lower() != b"connection"]
+        self.wire.write_response(message["status"], [*headers, CLOSE], False)
         self.state = State.DENYING
 
     def on_denial_body(self, message: Message) -> None:

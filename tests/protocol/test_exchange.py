@@ -1,5 +1,7 @@
 """The table of an HTTP exchange: what the application may send in which state."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from miniasgi.asgi import ASGIError, ClientDisconnected
@@ -11,6 +13,7 @@ class SilentWire:
     """A wire that takes everything."""
 
     congested = False
+    runtime = SimpleNamespace(on_debug=print, show_failure=None)
 
     def __init__(self):
         self.asked = []

@@ -684,7 +684,7 @@ async def test_a_bad_start_is_raised_from_send_and_a_good_one_may_follow(start):
 async def test_a_body_that_is_not_as_long_as_promised_is_raised_and_becomes_a_500(body, caplog):
     client = MemoryClient(answering(body, headers=[(b"content-length", b"5")]))
     await client.send(GET)
-    assert "for declared Content-Length: 0 bytes were sent before, and this message has " in caplog.text
+    assert "than its content-length: 0 bytes were sent before, and this message has " in caplog.text
     assert client.written.startswith(b"HTTP/1.1 500 ")
     assert body not in client.written
 

@@ -144,7 +144,7 @@ async def test_an_upgrade_to_something_else_is_a_plain_request():
     assert client.written.count(b"HTTP/1.1 200 ") == 2
 
 
-async def test_close_before_accept_is_a_403():
+async def test_close_before_accept_is_a_403_and_ends_the_connection():
     async def app(scope, receive, send):
         await receive()
         await send({"type": "websocket.close"})
@@ -153,9 +153,8 @@ async def test_close_before_accept_is_a_403():
     client = MemoryClient(app)
     await client.send(handshake())
     assert client.written.startswith(b"HTTP/1.1 403 ")
-    # An ordinary response, so the connection goes on.
-    await client.send(handshake())
-    assert client.written.count(b"HTTP/1.1 403 ") == 2
+    assert b"\r\nconnection: close\r\n" in client.written.lower()
+    assert client.transport.closing
 
 
 async def test_a_denial_is_an_ordinary_response():

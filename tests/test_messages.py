@@ -1,0 +1,127 @@
+"""The catalogue of messages, and the text for one that cannot be sent."""
+
+import re
+from http import HTTPStatus
+
+import pytest
+
+from miniasgi.asgi import ASGIError
+from miniasgi.lifespan import SEND as LIFESPAN_SEND
+from miniasgi.messages import KINDS, advice, fault, refusal
+from miniasgi.protocol.exchange import Exchange
+from miniasgi.protocol.websocket import WebSocketExchange
+
+
+def test_the_catalogue_has_every_message_of_the_tables_and_none_else():
+    tables = (Exchange.SEND, WebSocketExchange.SEND, LIFESPAN_SEND)
+    assert {name for table in tables for row in table.values() for name in row} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_example_keeps_the_rules_that_it_stands_for(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.mp4").touch()
+    message = eval(KINDS[name].example)
+    try:
+        assert message["type"] == name
+        assert fault(message) == ""
+        assert list(advice(message)) == []
+    finally:
+        if "file" in message:
+            message["file"].close()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_key_more_is_no_fault(name, tmp_path, monkeypatch):
+    keys = dict.fromkeys(KINDS[name].required)
+    told = fault({"type": name, "own": object(), **keys})
+    assert "own" not in told
+
+
+GOOD = [
+    {"type": "http.response.start", "status": HTTPStatus.OK, "headers": ((b"a", b"b"), [b"c", b"\xff"])},
+    {"type": "http.response.start", "status": 999, "headers": iter([(b"A", b"")]), "trailers": True},
+    {"type": "http.response.body", "body": bytearray(b"x"), "more_body": True},
+    {"type": "http.response.trailers"},
+    {"type": "websocket.accept", "subprotocol": None, "headers": []},
+    {"type": "websocket.send", "text": None, "bytes": memoryview(b"")},
+    {"type": "websocket.send", "text": ""},
+    {"type": "websocket.close", "code": 4999, "reason": None},
+]
+BAD = [
+    ({"type": 5}, "there is no message of type 5 to send"),
+    ({"type": []}, "there is no message of type [] to send"),
+    ({"type": "zzz"}, "there is no message of type 'zzz' to send"),
+    ({"type": "http.response.start", "status": True}, "is True (bool), but takes an int"),
+    ({"type": "http.response.start", "status": 1000}, "a status code has three digits"),
+    ({"type": "http.response.start", "status": 200, "headers": None}, "is None (NoneType), but takes a list"),
+    ({"type": "http.response.start", "status": 200, "headers": [b"ab"]}, "has b'ab' at index 0, but takes pairs"),
+    ({"type": "http.response.start", "status": 200, "headers": [(b"a", 5)]}, "has 5 (int) as a value"),
+    ({"type": "http.response.start", "status": 200, "headers": [(b"", b"b")]}, "has the name b''"),
+    ({"type": "http.response.start", "status": 200, "headers": [(b"a", b"\0")]}, "has a NUL in the value"),
+    ({"type": "http.response.start", "status": 200, "headers": [(b"a", b" b")]}, "has white space around"),
+    ({"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"-1")]}, "a number of bytes"),
+    ({"type": "http.response.body", "more_body": "no"}, "'more_body' of http.response.body is 'no' (str)"),
+    ({"type": "websocket.close", "reason": b"x"}, "'reason' of websocket.close is the bytes b'x'"),
+    ({"type": "websocket.close", "reason": "\ud800"}, "cannot be sent as UTF-8"),
+    ({"type": "websocket.accept", "subprotocol": b"x"}, "'subprotocol' of websocket.accept is b'x' (bytes)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", GOOD)
+def test_a_good_message_has_no_fault(message):
+    assert fault(message) == ""
+
+
+@pytest.mark.parametrize(("message", "told"), BAD)
+def test_a_bad_message_has_one(message, told):
+    assert told in fault(message)
+
+
+def test_what_is_wrong_in_spirit_is_advice():
+    [case] = advice({"type": "http.response.start", "status": 200, "headers": [(b"Set-Cookie", b"a")]})
+    assert "has b'Set-Cookie' among its headers: ASGI has their names in lower case" in case
+    [path] = advice({"type": "http.response.pathsend", "path": "film.mp4"})
+    assert "which is not absolute" in path
+    [key] = advice({"type": "http.response.body", "body": b"", "more_bdoy": True})
+    assert "has the key 'more_bdoy', which means nothing; did you mean 'more_body'?" in key
+    assert not list(advice({"type": "my.own"}))
+    assert not list(advice({"type": "http.response.body", "trace_id": 5}))
+
+
+def send_here(message, state="before it", allowed=("http.response.start", "http.response.body", "x.y")):
+    return refusal(message, state, allowed)
+
+
+def test_the_text_has_its_rows():
+    error = send_here({"type": "http.response.body", "body": "x" * 500})
+    assert isinstance(error, ASGIError)
+    first, *rows = str(error).splitlines()
+    assert first.startswith("'body' of http.response.body is the str 'xxx")
+    assert [row[:13].strip() for row in rows] == [
+        *("the message", "sent by", "the state", "can be sent", "for example", "the rule")
+    ]
+    assert all(len(row) < 160 for row in rows)
+    assert re.search(r"^  sent by      tests.test_messages\.py, line \d+, in send_here$", str(error), re.M)
+    assert "  can be sent  http.response.start, http.response.body or x.y\n" in str(error)
+    assert "  for example  {'type': 'http.response.body', 'body': b'hello'}\n" in str(error)
+
+
+def test_where_nothing_more_can_be_sent_there_is_no_example():
+    text = str(refusal({"type": "http.response.body"}, "at the end", ()))
+    assert text.startswith("http.response.body was sent at the end\n")
+    assert "  can be sent  nothing more\n" in text
+    assert "for example" not in text
+
+
+def test_a_reason_of_the_road_stands_where_the_catalogue_finds_no_fault():
+    text = str(refusal({"type": "x.y"}, "now", ["x.y"], "no room"))
+    assert text.startswith("there is no message of type 'x.y'")
+    text = str(refusal({"type": "http.response.body"}, "now", ["http.response.body"], "no room"))
+    assert text.startswith("no room\n")
+
+
+def test_a_long_message_is_shortened():
+    text = str(refusal({"type": "a", "body": b"x" * 10**6, "list": list(range(10**4))}, "now", ()))
+    assert len(text) < 800
+    assert "(1000000 bytes)" in text
