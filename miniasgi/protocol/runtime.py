@@ -2,7 +2,7 @@
 
 It is complete before the first connection exists, and owns: the application and its options, the time (the
 server's clock calls `tick`), the `Date` header, the way tasks are started, and the lists of what is open.
-It knows nothing of HTTP or WebSocket. Next in reading order: `connection`.
+It knows nothing of HTTP or WebSocket. Next in reading order: `file`.
 """
 
 import asyncio
