@@ -150,11 +150,6 @@ class Connection(asyncio.Protocol):
         Raises ClientDisconnected when the client leaves, EOFError when the file has become shorter than it
         was. Nothing else may be written in the meantime: that is for the exchange to see to.
         """
-        self.transport.set_write_buffer_limits(0)  # `drained` returns when nothing at all is left
-        try:
-            await self.drained()
-        finally:
-            self.transport.set_write_buffer_limits()
         done = await self.send_by_kernel(part) if self.has_kernel_copy else 0
         while done < part.count:
             data = await self.runtime.loop.run_in_executor(None, part.read, done, FILE_STEP)
@@ -179,6 +174,11 @@ class Connection(asyncio.Protocol):
         not noticed, and never returns where the connection is aborted under it. A second descriptor of the
         socket can be waited on without touching the transport.
         """
+        self.transport.set_write_buffer_limits(0)  # `drained` returns when nothing at all is left
+        try:
+            await self.drained()
+        finally:
+            self.transport.set_write_buffer_limits()
         done = 0
         if not self.current:
             return done
