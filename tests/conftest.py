@@ -14,10 +14,19 @@ import threading
 from pathlib import Path
 
 import pytest
+import trustme
+import uvloop
+from cryptography import x509
 
 from miniasgi import Config, Server
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """An async test runs on asyncio's loop; one that is marked `both_loops` on uvloop's too."""
+    both = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return both if item.get_closest_marker("both_loops") else {"asyncio": both["asyncio"]}
 
 
 @pytest.fixture
@@ -48,6 +57,46 @@ def loggers():
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Certificates of a CA of the tests' own, as files: `.ca`, `.server`, `.client` and so on."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+class Certificates:
+    """Paths of PEM files. `server` and `client` hold key and chain, signed by an authority below `ca`'s."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        root = trustme.CA()
+        between = root.create_child_ca()
+        server = between.issue_cert("localhost", "127.0.0.1")
+        client = between.issue_cert("client@example.org", common_name="A, client")
+        # trustme gives O and OU of its own, and then the common name.
+        subject = x509.load_pem_x509_certificate(client.cert_chain_pems[0].bytes()).subject
+        units = subject.get_attributes_for_oid(x509.NameOID.ORGANIZATIONAL_UNIT_NAME)
+        organization = subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
+        client_name = rf"CN=A\, client,OU={units[0].value},O={organization[0].value}"
+        stranger = trustme.CA().issue_cert("stranger@example.org")
+        self.server_chain = [each.bytes().decode() for each in server.cert_chain_pems]
+        self.client_chain = [each.bytes().decode() for each in client.cert_chain_pems]
+        self.client_name = client_name
+        self.ca = self.write("ca", root.cert_pem)
+        self.server = self.write("server", server.private_key_and_cert_chain_pem)
+        self.server_key = self.write("server-key", server.private_key_pem)
+        self.server_certs = self.write("server-certs", *server.cert_chain_pems)
+        self.client = self.write("client", client.private_key_and_cert_chain_pem)
+        self.stranger = self.write("stranger", stranger.private_key_and_cert_chain_pem)
+        rsa = trustme.CA(key_type=trustme.KeyType.RSA)
+        self.rsa_key = self.write("rsa-key", rsa.private_key_pem)
+        self.stranger_key = self.write("stranger-key", stranger.private_key_pem)
+
+    def write(self, name, *blobs):
+        path = self.folder / f"{name}.pem"
+        path.write_bytes(b"".join(each.bytes() for each in blobs))
+        return str(path)
 
 
 @pytest.fixture
@@ -89,7 +138,7 @@ class ServerProcess:
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
         if announced:
-            self.url = re.search(r"http://\S+", self.wait_for("http://"))[0]
+            self.url = re.search(r"https?://\S+", self.wait_for(" serves "))[0]
             self.port = int(self.url.rpartition(":")[2])
             self.wait_for("Process")
 

@@ -234,7 +234,7 @@ class Connection(asyncio.Protocol):
         if self in self.runtime.connections:
             closing = Closing(self.runtime, self.transport)
             self.become(closing)
-            closing.begin(linger and self.transport.can_write_eof())  # TLS has no half-closed state
+            closing.begin(linger)
 
     def abort(self, *, reset: bool = False) -> None:
         """Close now, whatever the client has still to take; `reset` tells it that this is no good end."""

@@ -102,7 +102,7 @@ class Http1Connection(Connection):
         self.pump()
 
     def eof_received(self) -> bool:
-        """The client ends its side. True keeps ours open while an answer is owed (not possible on TLS)."""
+        """The client ends its side. True keeps ours open while an answer is owed."""
         self.h11.receive_data(b"")
         self.pump()
         if not self.current:
@@ -112,7 +112,7 @@ class Http1Connection(Connection):
                 self.exchange.on_client_closed()
         elif self.exchange is not None or not self.pump_due:  # the same for requests that wait
             self.close()
-        return not self.endpoint.secure
+        return True
 
     def pump(self) -> None:
         """Take h11's events, until it needs more, a response is awaited, or it is the turn of others."""
