@@ -26,7 +26,18 @@ MAY_IMPORT = {
 }
 ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library
 # The files of the road, the ground first: each may import those before it.
-ROAD = ["runtime", "file", "connection", "tls_transport", "scope", "exchange", "websocket", "http1", "__init__"]
+ROAD = [
+    "runtime",
+    "file",
+    "connection",
+    "tls_transport",
+    "tls",
+    "scope",
+    "exchange",
+    "websocket",
+    "http1",
+    "__init__",
+]
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -25,6 +25,7 @@ from .exchange import Exchange, Headers
 from .file import FilePart
 from .runtime import Page, Runtime, Visit
 from .scope import BadRequest, Endpoint, asks_for_trailers, http_scope, websocket_scope
+from .tls import tls_facts
 from .websocket import (
     WebSocketConnection,
     WebSocketExchange,
@@ -79,7 +80,7 @@ class Http1Connection(Connection):
     def __init__(self, runtime: Runtime, transport: asyncio.Transport) -> None:
         super().__init__(runtime, transport)
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        self.endpoint = endpoint_of(transport)
+        self.endpoint = endpoint_of(transport, runtime.server_cert)
         self.request: h11.Request | None = None
         self.exchange: Exchange | WebSocketExchange | None = None
         self.head: h11.Response | None = None
@@ -552,11 +553,12 @@ def check_head(request: h11.Request) -> None:
         raise BadRequest("the head of the request is too long", 431)
 
 
-def endpoint_of(transport: asyncio.Transport) -> Endpoint:
+def endpoint_of(transport: asyncio.Transport, server_cert: str | None) -> Endpoint:
     """Who speaks with whom, as ASGI wants it said; read once a connection."""
     server = transport.get_extra_info("sockname")
     client = transport.get_extra_info("peername")
-    secure = transport.get_extra_info("ssl_object") is not None
+    ssl_object = transport.get_extra_info("ssl_object")
+    tls = None if ssl_object is None else tls_facts(ssl_object, server_cert)
     if isinstance(server, tuple):
-        return Endpoint(client[:2] if client else None, server[:2], secure)
-    return Endpoint(None, (server, None) if server else None, secure)
+        return Endpoint(client[:2] if client else None, server[:2], tls)
+    return Endpoint(None, (server, None) if server else None, tls)

@@ -96,6 +96,7 @@ class Runtime:
         "loop",  # the event loop
         "on_debug",  # is given what http.response.debug says; None but in tests
         "quiet",  # done once, after stop_accepting, nothing is open or running any more
+        "server_cert",  # the certificate that TLS clients are shown, in PEM; None without TLS
         "show_failure",  # makes the page of a failure; None where clients are shown no word of it
         "start_task",  # starts a coroutine in a given context, as soon as this Python can
         "state",  # what the application put into lifespan's state
@@ -113,6 +114,7 @@ class Runtime:
         access: AccessLog | None = None,
         show_failure: ShowFailure | None = None,
         on_debug: OnDebug | None = None,
+        server_cert: str | None = None,
     ) -> None:
         self.app = app
         self.config = config
@@ -121,6 +123,7 @@ class Runtime:
         self.access = access
         self.show_failure = show_failure
         self.on_debug = on_debug
+        self.server_cert = server_cert
         # Not loop.time: uvloop's stands still within a turn of the loop, and has whole milliseconds.
         self.time: Callable[[], float] = time.monotonic
         self.ticked = self.time()

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 import h11
 
 from ..asgi import Scope
+from .tls import TLSFacts
 
 # The version of the ASGI specification, and of its part on HTTP and WebSocket, that the road keeps to.
 ASGI_VERSION = "3.0"
@@ -25,7 +26,11 @@ class Endpoint(NamedTuple):
 
     client: Address  # (host, port); None on a unix socket
     server: Address  # (host, port); (path, None) on a unix socket
-    secure: bool  # TLS
+    tls: TLSFacts | None = None  # None without TLS
+
+    @property
+    def secure(self) -> bool:
+        return self.tls is not None
 
 
 class BadRequest(ValueError):
@@ -44,6 +49,7 @@ def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: 
     scope["scheme"] = "https" if endpoint.secure else "http"
     scope["method"] = request.method.decode("ascii")
     scope["extensions"] = http_extensions(request)
+    add_tls(scope, endpoint)
     return scope
 
 
@@ -54,6 +60,7 @@ def websocket_scope(request: h11.Request, endpoint: Endpoint, root_path: str, st
     scope["scheme"] = "wss" if endpoint.secure else "ws"
     scope["subprotocols"] = offered_subprotocols(request)
     scope["extensions"] = {"websocket.http.response": {}}
+    add_tls(scope, endpoint)
     return scope
 
 
@@ -73,6 +80,12 @@ def asks_for_trailers(request: h11.Request) -> bool:
         name == b"te" and b"trailers" in [token.strip() for token in value.lower().split(b",")]
         for name, value in request.headers
     )
+
+
+def add_tls(scope: Scope, endpoint: Endpoint) -> None:
+    """The `tls` extension; "for non-TLS connections, the ASGI server is forbidden from providing" it."""
+    if endpoint.tls is not None:
+        scope["extensions"]["tls"] = endpoint.tls.extension()
 
 
 def common_scope(

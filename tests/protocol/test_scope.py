@@ -4,8 +4,10 @@ import h11
 import pytest
 
 from miniasgi.protocol.scope import BadRequest, Endpoint, http_scope, websocket_scope
+from miniasgi.protocol.tls import TLSFacts
 
-HERE = Endpoint(("10.0.0.1", 5000), ("10.0.0.2", 80), secure=False)
+TLS = TLSFacts("PEM", ("PEM",), "CN=a", 0x0304, 0x1301)
+HERE = Endpoint(("10.0.0.1", 5000), ("10.0.0.2", 80))
 
 
 def request(target, method="GET", headers=(("Host", "x"),), version="1.1"):
@@ -105,11 +107,15 @@ def test_the_root_path_is_put_before_the_path_that_the_proxy_left():
 
 
 def test_tls_and_http_1_0_show_in_the_scope():
-    secure = Endpoint(None, ("/run/x.sock", None), secure=True)
+    secure = Endpoint(None, ("/run/x.sock", None), TLS)
     scope = http_scope(request("/", version="1.0"), secure, "", {})
     assert (scope["scheme"], scope["http_version"]) == ("https", "1.0")
     assert (scope["client"], scope["server"]) == (None, ("/run/x.sock", None))
-    assert websocket_scope(request("/"), secure, "", {})["scheme"] == "wss"
+    assert scope["extensions"]["tls"]["client_cert_name"] == "CN=a"
+    websocket = websocket_scope(request("/"), secure, "", {})
+    assert websocket["scheme"] == "wss"
+    assert websocket["extensions"]["tls"] == scope["extensions"]["tls"]
+    assert websocket["extensions"]["tls"] is not scope["extensions"]["tls"]
 
 
 def test_a_websocket_scope_has_subprotocols_and_no_method():
