@@ -21,9 +21,20 @@ class ConfigError(UsageError, ValueError):
     """An option that does not exist, or a value that it does not take."""
 
 
-def option(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
-    """A field of Config: its default, one line of help, and the limits (included) of a number."""
-    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum})
+def option(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """A field of Config: its default, one line of help, and the limits (included) of a number.
+
+    What is `secret` is not shown in the repr of a Config, which may stand in a log.
+    """
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +70,14 @@ class Config:
     timeout_graceful_shutdown: float = option(
         10.0, "time for running requests to end once the server was asked to stop", minimum=0.0
     )
+    ssl_certfile: str = option("", "PEM file of the certificate and its chain; serves https and wss")
+    ssl_keyfile: str = option("", "PEM file of the private key, if not in the certificate's")
+    ssl_keyfile_password: str = option("", "password of an encrypted private key", secret=True)
+    ssl_ca_certs: str = option("", "PEM file of the authorities that client certificates are checked against")
+    ssl_cert_reqs: Literal["none", "optional", "required"] = option(
+        "none", "whether clients are asked for a certificate"
+    )
+    ssl_ciphers: str = option("", "ciphers for TLS 1.2, as OpenSSL names them; those of TLS 1.3 are fixed")
     ws_per_message_deflate: bool = option(True, "compress WebSocket messages with clients that offer it")
     ws_max_size: int = option(16 * 2**20, "largest WebSocket message taken", minimum=1)
     ws_ping_interval: float = option(20.0, "time between two WebSocket pings", minimum=0.1)
@@ -71,6 +90,21 @@ class Config:
             raise ConfigError("host is an address or a name, not ''; 0.0.0.0 stands for every IPv4 address")
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise ConfigError(f"root_path begins with a slash and ends without one, not {self.root_path!r}")
+        check_ssl(self)
+
+
+def check_ssl(config: Config) -> None:
+    """Raise ConfigError for an option of TLS that would have no effect: who sets one relies on it."""
+    for each in dataclasses.fields(config):
+        given = each.name.startswith("ssl_") and getattr(config, each.name) != each.default
+        if given and not config.ssl_certfile:
+            raise ConfigError(f"{each.name} has no effect without ssl_certfile, the server's certificate")
+    if config.ssl_cert_reqs != "none" and not config.ssl_ca_certs:
+        raise ConfigError(
+            f"ssl_cert_reqs {config.ssl_cert_reqs} needs ssl_ca_certs, the authorities of client certificates"
+        )
+    if config.ssl_ca_certs and config.ssl_cert_reqs == "none":
+        raise ConfigError("ssl_ca_certs has no effect with ssl_cert_reqs none; say optional or required")
 
 
 def check(each: "dataclasses.Field[Any]", value: object) -> None:

@@ -14,6 +14,7 @@ import platform
 import re
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -36,6 +37,8 @@ from .observe.conversation import Recorded
 from .protocol.connection import Arrival
 from .protocol.http1 import Http1Connection
 from .protocol.runtime import TICK, OnDebug, Runtime
+from .protocol.tls_transport import Handshake
+from .tls import server_certificate, tls_context
 from .version import __version__
 
 log = logging.getLogger("miniasgi")
@@ -57,8 +60,8 @@ class Server:
             print(server.url)
             await server.stopped()
 
-    Made of what is no application, it raises LoadError. Entering takes the address, starts the application,
-    then accepts; it raises AddressError, StartupFailed.
+    Made of what is no application, it raises LoadError. Entering reads the certificate, takes the address,
+    starts the application, then accepts; it raises TLSError, AddressError, StartupFailed.
     Leaving stops as the promise is: running requests finish within `timeout_graceful_shutdown`, and the
     application's shutdown is always run. `sockets` are bound ones to use in place of host and port; they are
     closed at the end. `on_debug`, for tests, is called with (scope, info) of each http.response.debug; that
@@ -86,8 +89,13 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where this machine reaches the server: http://127.0.0.1:8000."""
-        return url_of(self.sockets[0])
+        """Where this machine reaches the server: http://127.0.0.1:8000, or https://…"""
+        return url_of(self.sockets[0], self.scheme)
+
+    @property
+    def scheme(self) -> str:
+        """https where there is a certificate, else http."""
+        return "https" if self.config.ssl_certfile else "http"
 
     @property
     def port(self) -> int:
@@ -119,16 +127,17 @@ class Server:
 
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
-        self.sockets = self.sockets or open_sockets(self.config.host, self.config.port)
         state: dict[Any, Any] = {}
         self.lifespan = Lifespan(self.app, self.config.lifespan, self.config.timeout_lifespan, state)
         try:
+            tls, server_cert = tls_context(self.config), server_certificate(self.config)
+            self.sockets = self.sockets or open_sockets(self.config.host, self.config.port)
             await self.unless(self.asked, self.lifespan.startup())
             try:
                 if self.asked.is_set():
                     raise Stopped("asked to stop during the application's startup")
-                self.runtime = self.make_runtime(self.loop, state)
-                await self.listen()
+                self.runtime = self.make_runtime(self.loop, state, server_cert)
+                await self.listen(tls)
             except BaseException:
                 await self.unless(self.at_once, self.lifespan.shutdown())
                 raise
@@ -138,14 +147,22 @@ class Server:
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
         return self
 
-    def make_runtime(self, loop: asyncio.AbstractEventLoop, state: dict[Any, Any]) -> Runtime:
-        access = log_request if self.config.access_log else None
-        if not self.config.debug:
-            return Runtime(self.app, self.config, loop, state, access, on_debug=self.on_debug)
-        app = Recorded(self.app, debug.warn)
-        return Runtime(app, self.config, loop, state, access, debug.show_failure, self.on_debug)
+    def make_runtime(
+        self, loop: asyncio.AbstractEventLoop, state: dict[Any, Any], server_cert: str | None
+    ) -> Runtime:
+        config = self.config
+        return Runtime(
+            Recorded(self.app, debug.warn) if config.debug else self.app,
+            config,
+            loop,
+            state,
+            access=log_request if config.access_log else None,
+            show_failure=debug.show_failure if config.debug else None,
+            on_debug=self.on_debug,
+            server_cert=server_cert,
+        )
 
-    async def listen(self) -> None:
+    async def listen(self, tls: ssl.SSLContext | None) -> None:
         """From here on clients are accepted."""
         for sock in self.sockets:
             try:
@@ -153,7 +170,8 @@ class Server:
                 sock.listen(BACKLOG)  # here, because uvloop does not tell when it fails
             except OSError as error:  # another server bound the address as we did, and listened first
                 raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
-        loop, arrival = self.runtime.loop, partial(Arrival, self.runtime, Http1Connection)
+        first = Http1Connection if tls is None else partial(Handshake, tls, Http1Connection)
+        loop, arrival = self.runtime.loop, partial(Arrival, self.runtime, first)
         self.listeners = [
             await loop.create_server(arrival, sock=sock, backlog=BACKLOG) for sock in self.sockets
         ]
@@ -223,14 +241,15 @@ def run(app: Application | str, **options: Any) -> None:
     """Serve until SIGINT or SIGTERM: the first one asks for a graceful stop, the second one ends at once.
 
     `app` is an application or its name, `module:attribute`; the options are Config's. Raises UsageError
-    (LoadError, AddressError, ConfigError), and StartupFailed. Outside the main thread, where signals cannot
-    be had, it serves until the process ends.
+    (LoadError, AddressError, TLSError, ConfigError), and StartupFailed. Outside the main thread, where
+    signals cannot be had, it serves until the process ends.
     """
     config = make_config(options)
     configure_logging(config.log_level)
     new_loop = choose_loop(config.loop)
     with Signals() as signals, suppress(KeyboardInterrupt), ExitStack() as stack:
         stack.enter_context(awaits_explained())
+        tls_context(config)  # what is wrong with its files is told before the application is loaded
         sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
         if isinstance(app, str):
@@ -283,7 +302,7 @@ class Signals:
 
 
 def announce(server: Server, name: str) -> None:
-    places = " and ".join(dict.fromkeys(url_of(sock) for sock in server.sockets))
+    places = " and ".join(dict.fromkeys(url_of(sock, server.scheme) for sock in server.sockets))
     if server.config.host in ("0.0.0.0", "::"):
         places += f" (and every other IPv{6 if server.config.host == '::' else 4} address of this machine)"
     if server.config.debug:

@@ -49,6 +49,8 @@ def test_version(command, arguments):
         (("serve", "tests.applications:hello", "--app-dir", "/no/folder"), "there is no folder '/no/folder'"),
         (("serve", "tests.applications:hello", "--host", "203.0.113.1"), "not an address of this machine"),
         (("serve", "tests.applications:hello", "--host", "no such host"), "no address and no known name"),
+        (("serve", "tests.nothing:app", "--ssl-certfile", "/no/file"), "'/no/file' cannot be read"),
+        (("serve", "tests.nothing:app", "--ssl-keyfile", "key.pem"), "no effect without ssl_certfile"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(command, monkeypatch, arguments, text):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -34,6 +35,20 @@ def opened():
             return sock
 
         yield connected
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_command_serves_tls_and_stops_with_an_idle_client(process, certificates, loop):
+    options = ["--ssl-certfile", certificates.server_certs, "--ssl-keyfile", certificates.server_key]
+    server = process("tests.applications:with_lifespan", "--loop", loop, *options)
+    assert server.url == f"https://127.0.0.1:{server.port}"
+    context = ssl.create_default_context(cafile=certificates.ca)
+    with httpx.Client(verify=context) as client:
+        assert client.get(server.url).text == "hello from startup"
+        begun = time.monotonic()
+        assert server.stop() == 0  # this client does not read the goodbye
+        assert time.monotonic() - begun < 1.5
+    assert "shut down" in server.output
 
 
 @pytest.mark.parametrize("loop", LOOPS)

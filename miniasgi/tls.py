@@ -1,0 +1,112 @@
+"""The options of TLS → the context that every connection is served with.
+
+A leaf beside `listen`: it reads the files, knows no sockets, and is asked before the application is loaded.
+Whatever is wrong with a file, a password or a cipher is a TLSError, whose text says which option and why.
+OpenSSL's own errors rarely do (`[SSL] PEM lib`), so each file is looked at by itself first.
+"""
+
+import re
+import ssl
+
+from .config import Config, UsageError
+
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+
+class TLSError(UsageError):
+    """A certificate, key, password or cipher that cannot be served with."""
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """The context that the options describe, TLS 1.2 and 1.3; None without a certificate. Raises TLSError."""
+    if not config.ssl_certfile:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids what is older
+    # A client could make us work at will; and what the scope says of a connection would change on the way.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])  # RFC 7301
+    read_certificates("ssl_certfile", config.ssl_certfile)
+    load_key(context, config)
+    if config.ssl_ca_certs:
+        authorities = read_certificates("ssl_ca_certs", config.ssl_ca_certs)
+        context.load_verify_locations(cadata="\n".join(authorities))
+    context.verify_mode = CERT_REQS[config.ssl_cert_reqs]
+    if config.ssl_ciphers:
+        set_ciphers(context, config.ssl_ciphers)
+    return context
+
+
+def server_certificate(config: Config) -> str | None:
+    """The certificate that clients are shown, in PEM: the first of its file, if any. Raises TLSError."""
+    if not config.ssl_certfile:
+        return None
+    return read_certificates("ssl_certfile", config.ssl_certfile)[0] + "\n"
+
+
+def read_certificates(name: str, path: str) -> list[str]:
+    """The certificates in the PEM file that the option `name` names, at least one. Raises TLSError."""
+    found: list[str] = CERTIFICATE.findall(read(name, path))
+    if not found:
+        raise TLSError(f"{name}: {path} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+    for number, each in enumerate(found, 1):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=each)
+        except (ssl.SSLError, ValueError) as error:
+            raise TLSError(f"{name}: certificate {number} in {path} is damaged") from error
+    return found
+
+
+def read(name: str, path: str) -> str:
+    try:
+        with open(path, encoding="latin-1") as file:  # PEM allows any text between its blocks
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a path with NUL in it
+        reason = error.strerror if isinstance(error, OSError) else "it cannot be a path"
+        raise TLSError(f"{name}: {path!r} cannot be read: {reason}") from error
+
+
+def load_key(context: ssl.SSLContext, config: Config) -> None:
+    """Give the context its certificates, which were read already, and their private key. Raises TLSError."""
+    if config.ssl_keyfile:
+        read("ssl_keyfile", config.ssl_keyfile)
+    where = config.ssl_keyfile or config.ssl_certfile
+    asked = False
+
+    def password() -> str:
+        """OpenSSL asks for it where the key is encrypted; without this function it would ask the terminal."""
+        nonlocal asked
+        asked = True
+        return config.ssl_keyfile_password
+
+    try:
+        context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile or None, password)
+    except (ssl.SSLError, ValueError) as error:  # ValueError: a password longer than OpenSSL takes
+        raise TLSError(key_advice(getattr(error, "reason", None), asked, where, config)) from error
+
+
+# OpenSSL's reasons for a key of another certificate; the last is for a key of another kind (RSA, EC).
+MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
+
+def key_advice(reason: str | None, asked: bool, where: str, config: Config) -> str:
+    if reason in MISMATCH:
+        return f"the private key in {where} does not belong to the first certificate in {config.ssl_certfile}"
+    if asked and not config.ssl_keyfile_password:
+        return f"the private key in {where} is encrypted; set ssl_keyfile_password"
+    if asked:
+        return f"ssl_keyfile_password does not open the private key in {where}"
+    if reason is None or reason == "NO_START_LINE":  # OpenSSL says no more than "PEM lib"
+        hint = "" if config.ssl_keyfile else "; name its file with ssl_keyfile"
+        return f"{where} holds no private key in PEM form{hint}"
+    return f"{config.ssl_certfile} cannot be served with: {reason.replace('_', ' ').lower()}"
+
+
+def set_ciphers(context: ssl.SSLContext, ciphers: str) -> None:
+    try:
+        context.set_ciphers(ciphers)
+    except (ssl.SSLError, ValueError) as error:
+        raise TLSError(
+            f"ssl_ciphers: {ciphers!r} names no cipher that OpenSSL has; see `openssl ciphers -v`"
+        ) from error
