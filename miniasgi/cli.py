@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from .config import Config, UsageError, did_you_mean, environment_name
 from .frames import of_application
 from .lifespan import StartupFailed
-from .server import run
+from .process import run
 from .version import __version__
 
 STOPPED, UNEXPECTED, WRONG_USE, STARTUP_FAILED = 0, 1, 2, 3

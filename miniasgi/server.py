@@ -1,36 +1,26 @@
-"""Server: open → lifespan → accept → drain → close; and `run`, which serves until a signal comes.
+"""Server: open → lifespan → accept → drain → close.
 
 Server is the one primitive that everything else uses: the command line, a program's own loop, a test. It
 owns the clock and the order of start and stop. It never touches signals, logging configuration or the loop
-policy: `run` does.
+policy: `process.run` does.
 """
 
 import asyncio
-import importlib.util
-import linecache
 import logging
-import os
-import platform
-import re
-import signal
 import socket
 import ssl
-import sys
-import threading
 import time
-import warnings
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from functools import partial
-from types import FrameType, TracebackType
-from typing import Any, Self, TextIO
+from types import TracebackType
+from typing import Any, Self
 
 from .asgi import Application
-from .config import Config, ConfigError, make_config
-from .frames import is_ours, short
+from .config import Config
 from .lifespan import Lifespan, StartupFailed
 from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
-from .loading import check_application, load_app
+from .loading import check_application
 from .observe import debug
 from .observe.access import log_request
 from .observe.conversation import Recorded
@@ -38,8 +28,7 @@ from .protocol.connection import Arrival
 from .protocol.http1 import Http1Connection
 from .protocol.runtime import TICK, OnDebug, Runtime
 from .protocol.tls_transport import Handshake
-from .tls import server_certificate, tls_context
-from .version import __version__
+from .tls_context import server_certificate, tls_context
 
 log = logging.getLogger("miniasgi")
 
@@ -232,180 +221,3 @@ class Server:
 def until_next_tick() -> float:
     """Ticks fall on whole seconds, so that the Date header is never a second behind."""
     return TICK - time.time() % TICK
-
-
-# ---- run: a server of its own process ---------------------------------------------------------------------
-
-
-def run(app: Application | str, **options: Any) -> None:
-    """Serve until SIGINT or SIGTERM: the first one asks for a graceful stop, the second one ends at once.
-
-    `app` is an application or its name, `module:attribute`; the options are Config's. Raises UsageError
-    (LoadError, AddressError, TLSError, ConfigError), and StartupFailed. Outside the main thread, where
-    signals cannot be had, it serves until the process ends.
-    """
-    config = make_config(options)
-    configure_logging(config.log_level)
-    new_loop = choose_loop(config.loop)
-    with Signals() as signals, suppress(KeyboardInterrupt), ExitStack() as stack:
-        stack.enter_context(awaits_explained())
-        tls_context(config)  # what is wrong with its files is told before the application is loaded
-        sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
-        name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
-        if isinstance(app, str):
-            app = load_app(app, app_dir=config.app_dir, factory=config.factory)
-        loop = new_loop()
-        asyncio.set_event_loop(loop)
-        stack.callback(leave, loop)
-        loop.run_until_complete(serve_until_stopped(Server(app, config, sockets=sockets), name, signals))
-
-
-async def serve_until_stopped(server: Server, name: str, signals: "Signals") -> None:
-    signals.server = server
-    try:
-        async with server:
-            announce(server, name)
-            await server.stopped()
-            log.info("Stopping: running requests have %g s", server.config.timeout_graceful_shutdown)
-    except Stopped:
-        pass
-    log.info("Stopped")
-
-
-class Signals:
-    """What SIGINT and SIGTERM do while the block runs; afterwards they do what they did before."""
-
-    def __init__(self) -> None:
-        self.server: Server | None = None  # set once there is one
-        self.count = 0
-
-    def __enter__(self) -> Self:
-        in_main = threading.current_thread() is threading.main_thread()  # nobody else may set a handler
-        numbers = (signal.SIGINT, signal.SIGTERM) if in_main else ()
-        self.before = {number: signal.signal(number, self.on_signal) for number in numbers}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        if self.server is None:  # the application is being imported, which only an exception can stop
-            log.info("Stopped before the application was loaded")
-            raise KeyboardInterrupt
-        self.server.stop(at_once=self.count > 1)
-        # An application that keeps the loop from turning can only be ended by force.
-        if self.count > 2 or (self.count == 2 and not self.server.asked.is_set()):
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-
-def announce(server: Server, name: str) -> None:
-    places = " and ".join(dict.fromkeys(url_of(sock, server.scheme) for sock in server.sockets))
-    if server.config.host in ("0.0.0.0", "::"):
-        places += f" (and every other IPv{6 if server.config.host == '::' else 4} address of this machine)"
-    if server.config.debug:
-        log.warning("With --debug, every client is shown what fails inside the application")
-    loop = type(server.loop).__module__.partition(".")[0]
-    log.info("miniasgi %s serves %s on %s", __version__, name, places)
-    log.info(
-        "Process %d, Python %s, %s; Ctrl+C or SIGTERM stops it", os.getpid(), platform.python_version(), loop
-    )
-
-
-def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the event loop that the option names."""
-    if name == "uvloop" or (name == "auto" and importlib.util.find_spec("uvloop")):
-        try:
-            import uvloop
-        except ImportError as error:
-            raise ConfigError("--loop uvloop needs uvloop: pip install uvloop") from error
-        return uvloop.new_event_loop
-    return asyncio.new_event_loop
-
-
-def leave(loop: asyncio.AbstractEventLoop) -> None:
-    """Close the loop. Unlike asyncio.run it does not wait for ever for a task that will not be cancelled."""
-    try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=CLEAN_UP))
-        with suppress(TimeoutError):
-            loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLEAN_UP))
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
-
-
-class TerminalHandler(logging.StreamHandler[TextIO]):
-    """Writes to the terminal, a file or a pipe; falls silent, after one line, when that takes no more."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-            return
-        self.addFilter(lambda _: False)
-        log.error("The log to %s ends here: %s", self.stream.name, error.strerror)
-
-
-@contextmanager
-def awaits_explained() -> Iterator[None]:
-    """While the block runs, Python's warning of a `send()` without `await` is an error in the log.
-
-    It is no exception: the call made a coroutine, which nobody ran. Python notices, and only warns.
-    """
-    before = warnings.showwarning
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        found = NEVER_AWAITED.match(str(message))
-        if found is None:
-            before(message, category, filename, lineno, file, line)
-            return
-        name, text = found[1], linecache.getline(filename, lineno).strip()
-        what = f"{name}() was called without `await`, so that nothing was {PARTICIPLES[name]}"
-        if is_ours(filename):  # the coroutine was dropped late: whoever made it is not known any more
-            log.error("%s", what)
-        else:
-            where = f"{short(filename)}, line {lineno}"
-            log.error("%s: %s\n  the line     %s\n  in its place await %s", where, what, text, text)
-
-    warnings.showwarning = show
-    try:
-        yield
-    finally:
-        warnings.showwarning = before
-
-
-PARTICIPLES = {"send": "sent", "receive": "received"}
-NEVER_AWAITED = re.compile(r"coroutine '[\w.<>]*?\.(?:recorded_)?(send|receive)' was never awaited")
-
-
-def configure_logging(level: str) -> None:
-    """Log to the terminal, by the loggers `miniasgi` (stderr) and `miniasgi.access` (stdout) alone.
-
-    A program that has given them handlers of its own keeps those.
-    """
-    log.setLevel(level.upper())
-    if log.handlers:
-        return
-    log.propagate = False
-    errors = TerminalHandler(sys.stderr)
-    errors.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    log.addHandler(errors)
-    access = logging.getLogger("miniasgi.access")
-    if not access.handlers:
-        lines = TerminalHandler(sys.stdout)
-        lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        access.addHandler(lines)
-        access.propagate = False

@@ -25,7 +25,7 @@ from .exchange import Exchange, Headers
 from .file import FilePart
 from .runtime import Page, Runtime, Visit
 from .scope import BadRequest, Endpoint, asks_for_trailers, http_scope, websocket_scope
-from .tls import tls_facts
+from .tls_scope import tls_facts
 from .websocket import (
     WebSocketConnection,
     WebSocketExchange,

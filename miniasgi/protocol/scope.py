@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import h11
 
 from ..asgi import Scope
-from .tls import TLSFacts
+from .tls_scope import TLSFacts
 
 # The version of the ASGI specification, and of its part on HTTP and WebSocket, that the road keeps to.
 ASGI_VERSION = "3.0"

@@ -4,7 +4,7 @@ import h11
 import pytest
 
 from miniasgi.protocol.scope import BadRequest, Endpoint, http_scope, websocket_scope
-from miniasgi.protocol.tls import TLSFacts
+from miniasgi.protocol.tls_scope import TLSFacts
 
 TLS = TLSFacts("PEM", ("PEM",), "CN=a", 0x0304, 0x1301)
 HERE = Endpoint(("10.0.0.1", 5000), ("10.0.0.2", 80))

@@ -8,7 +8,7 @@ import pytest
 
 from miniasgi import Server
 from miniasgi.config import Config, ConfigError, UsageError, make_config
-from miniasgi.tls import TLSError, server_certificate, tls_context
+from miniasgi.tls_context import TLSError, server_certificate, tls_context
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-import inspect
 import io
 import os
+import ssl
 import subprocess
 
 import h11
 import httpx
 import pytest
-import uvloop
 from starlette.applications import Starlette
 from starlette.responses import FileResponse
 from starlette.routing import Route
@@ -19,24 +18,7 @@ from miniasgi import Config, Server
 from miniasgi.asgi import ASGIError, ClientDisconnected
 from tests.applications import hello, read_body
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: more than any socket takes at once
-
-
-def on_both_loops(test):
-    """Run the test on asyncio's loop and on uvloop's."""
-
-    @pytest.mark.parametrize("loop", LOOPS)
-    def run(loop, **fixtures):
-        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-            runner.run(asyncio.wait_for(test(**fixtures), 20))
-
-    # What pytest reads: the fixtures that the test asks for, and the loop.
-    signature = inspect.signature(test)
-    loop = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), loop])
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
 
 
 def serve(app, **options):
@@ -98,7 +80,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 # ---- files ------------------------------------------------------------------------------------------------
 
 
-@on_both_loops
+@pytest.mark.both_loops
 async def test_a_file_by_its_path_is_the_body(file):
     app = sending(start(length(len(CONTENT))), path_of(file))
     async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
@@ -108,7 +90,7 @@ async def test_a_file_by_its_path_is_the_body(file):
         assert len(server.runtime.connections) == 1
 
 
-@on_both_loops
+@pytest.mark.both_loops
 async def test_the_kernel_copies_it(file, monkeypatch):
     copied = []
     sendfile = os.sendfile
@@ -135,7 +117,7 @@ async def test_where_the_kernel_cannot_it_is_read(file, monkeypatch, works):
         assert (await client.get(server.url)).content == CONTENT
 
 
-@on_both_loops
+@pytest.mark.both_loops
 async def test_parts_of_files_mix_with_body(file):
     with file.open("rb") as opened:
         opened.seek(10)
@@ -195,7 +177,7 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-@on_both_loops
+@pytest.mark.both_loops
 async def test_a_client_that_leaves_in_the_middle_of_a_file_ends_it(file, caplog):
     told, ended = [], asyncio.Event()
 
@@ -228,7 +210,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_file_ends_it(file, caplog
     assert not caplog.records
 
 
-@on_both_loops
+@pytest.mark.both_loops
 async def test_a_client_that_takes_nothing_holds_up_its_own_file_only(file):
     async def app(scope, receive, send):
         if scope["path"] == "/file":
@@ -252,7 +234,7 @@ async def test_a_client_that_takes_nothing_holds_up_its_own_file_only(file):
         writer.close()
 
 
-@on_both_loops
+@pytest.mark.both_loops
 async def test_a_stop_ends_a_file_that_nobody_takes(file, caplog):
     os.truncate(file, 100_000_000)
     async with serve(sending(start(), path_of(file)), timeout_graceful_shutdown=0.1) as server:
@@ -336,7 +318,7 @@ async def test_a_file_that_is_not_as_long_as_promised_is_told(file, more, caplog
     assert "than its content-length" in str(raised[0])
 
 
-@on_both_loops
+@pytest.mark.both_loops
 async def test_starlettes_file_response_goes_by_its_path(file, monkeypatch):
     monkeypatch.chdir(file.parent)
 
@@ -349,6 +331,34 @@ async def test_starlettes_file_response_goes_by_its_path(file, monkeypatch):
         part = await client.get(server.url, headers={"range": "bytes=5-9"})
     assert whole.content == CONTENT
     assert part.content == CONTENT[5:10]
+
+
+@pytest.mark.both_loops
+async def test_through_tls_a_file_is_read(file, certificates, monkeypatch):
+    monkeypatch.delattr(os, "sendfile")
+    context = ssl.create_default_context(cafile=certificates.ca)
+    with file.open("rb") as opened:
+        app = sending(start(), part_of(opened, count=300_000, more_body=True), part_of(opened))
+        server = serve(app, ssl_certfile=certificates.server)
+        async with server, httpx.AsyncClient(verify=context, base_url=server.url) as client:
+            for _ in range(2):
+                opened.seek(0)
+                assert (await client.get("/")).content == CONTENT
+            assert len(server.runtime.connections) == 1
+
+
+async def test_a_client_on_tls_that_leaves_in_the_middle_of_a_file_ends_it(file, certificates, caplog):
+    told = []
+    context = ssl.create_default_context(cafile=certificates.ca)
+    async with serve(sending(start(), path_of(file), told=told), ssl_certfile=certificates.server) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        writer.write(GET)
+        await reader.readexactly(1000)
+        writer.transport.abort()
+        while not told or server.runtime.calls:
+            await asyncio.sleep(0.01)
+    assert isinstance(told[0], ClientDisconnected)
+    assert not caplog.records
 
 
 # ---- early hints ------------------------------------------------------------------------------------------

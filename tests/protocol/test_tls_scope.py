@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 
-from miniasgi.protocol.tls import attribute_text, cipher_numbers, client_chain, distinguished_name
+from miniasgi.protocol.tls_scope import attribute_text, cipher_numbers, client_chain, distinguished_name
 
 
 def name(*parts):
