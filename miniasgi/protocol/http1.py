@@ -13,7 +13,6 @@ import logging
 import math
 from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
-from itertools import chain
 from typing import Any
 
 import h11
@@ -57,7 +56,6 @@ ACCEPTANCE_OWNS = (
     b"sec-websocket-extensions",
 )
 
-BYTES = frozenset({bytes})
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
@@ -263,17 +261,26 @@ class Http1Connection(Connection):
         """Whether trailers reach the client: it asked for them, and its response can have them."""
         assert self.request is not None
         request = self.request
-        return request.http_version != b"1.0" and request.method != b"HEAD" and asks_for_trailers(request)
+        return (
+            request.http_version != b"1.0"
+            and request.method != b"HEAD"
+            and asks_for_trailers(request.headers)
+        )
 
     def with_date_and_server(self, headers: Headers, ours: Container[bytes]) -> list[tuple[bytes, bytes]]:
         """The application's headers without those that are ours to set, and with what every answer has.
 
-        Raises Unsendable for names and values that are no bytes, which h11 would let through.
+        Raises Unsendable for names and values that are not bytes; h11 would encode a str.
         """
-        lines = [(name, value) for name, value in headers if name.lower() not in ours]
-        if not BYTES.issuperset(map(type, chain.from_iterable(lines))) and (wrong := are_headers(lines)):
-            raise Unsendable(f"'headers' {wrong}")
-        names = {name.lower() for name, _ in lines}
+        lines = []
+        names = set()
+        for name, value in headers:
+            if type(name) is not bytes or type(value) is not bytes:  # 0.2 µs for three headers
+                raise Unsendable("names and values of headers are bytes")
+            lower = name.lower()
+            if lower not in ours:
+                lines.append((name, value))
+                names.add(lower)
         if b"date" not in names:
             lines.append((b"date", self.runtime.date))
         if b"server" not in names:
