@@ -1,20 +1,23 @@
-"""Whose line it was: the application's frames, in a running stack and in a traceback.
+"""Whose line it was: the application's frames, in a running stack, a suspended one and a traceback.
 
 An error is told by the line that its reader can change, so miniasgi's own frames are left out where the fault
 is not ours. Used on the way to an error text alone.
 """
 
+import gc
+import linecache
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
 from .asgi import ASGIError, ClientDisconnected
 
 PACKAGE = str(Path(__file__).resolve().parent) + os.sep
-ASYNCIO = str(Path(os.__file__).parent / "asyncio") + os.sep
+STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
+ASYNCIO = STANDARD_LIBRARY + "asyncio" + os.sep
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -24,7 +27,10 @@ def is_ours(file: str) -> bool:
 
 
 def is_installed(file: str) -> bool:
-    return "site-packages" in file or "dist-packages" in file
+    return "site-packages" in file or "dist-packages" in file or file.startswith(STANDARD_LIBRARY)
+
+
+Line = tuple[FrameType, int]  # a frame, and the line in it
 
 
 def senders() -> list[str]:
@@ -32,21 +38,75 @@ def senders() -> list[str]:
 
     Empty where that cannot be seen, as in a task that was made of `send()` itself.
     """
-    frame: FrameType | None = sys._getframe(1)
+    return places(calling(sys._getframe(1)))
+
+
+def places(lines: Iterable[Line]) -> list[str]:
+    """Of these lines, the innermost first: the first one outside of miniasgi, and the application's own."""
     found: list[str] = []
-    while frame is not None:
+    through_us = False
+    for frame, number in lines:
         file = frame.f_code.co_filename
-        if not is_ours(file) and not (found and is_installed(file)):
-            found.append(place(frame))
+        if file.startswith(PACKAGE):
+            if (
+                frame.f_code.co_name == "run"
+            ):  # here the application was called: what lies below is not its own
+                break
+            through_us = True
+        elif not is_ours(file) and (through_us or not (found and is_installed(file))):
+            if through_us:  # what was found further in is what we called
+                found.clear()
+                through_us = False
+            found.append(place(frame, number))
             if not is_installed(file):
                 break
-        frame = frame.f_back
     return found
 
 
-def place(frame: FrameType) -> str:
-    """One line of a stack: app.py, line 7, in app."""
-    return f"{short(frame.f_code.co_filename)}, line {frame.f_lineno}, in {frame.f_code.co_name}"
+def calling(frame: FrameType | None) -> Iterator[Line]:
+    """A running stack, from this frame outwards."""
+    while frame is not None:
+        yield frame, frame.f_lineno
+        frame = frame.f_back
+
+
+def raising(error: BaseException) -> list[Line]:
+    """Where an exception was raised, and what it passed."""
+    return [(entry.tb_frame, entry.tb_lineno) for entry in walk(error.__traceback__)][::-1]
+
+
+def awaiting(awaited: object) -> list[Line]:
+    """Where a coroutine that does not run waits, and who waits for it there."""
+    found: list[Line] = []
+    while awaited is not None:
+        if (link := links(awaited)) is None:
+            # What `async for` and `__await__` of a coroutine make does not say of whom; the collector knows.
+            known = [each for each in gc.get_referents(awaited) if links(each) is not None]
+            awaited = known[0] if known else None
+            continue
+        frame, awaited = link
+        if frame is not None and frame.f_lineno is not None:
+            found.append((frame, frame.f_lineno))
+    return found[::-1]
+
+
+def links(awaited: object) -> tuple[FrameType | None, object] | None:
+    """(the frame, what it waits for) of a coroutine or a generator of either kind; None for all else."""
+    for frame, waits_for in (
+        ("cr_frame", "cr_await"),
+        ("gi_frame", "gi_yieldfrom"),
+        ("ag_frame", "ag_await"),
+    ):
+        if hasattr(awaited, frame):
+            return getattr(awaited, frame), getattr(awaited, waits_for)
+    return None
+
+
+def place(frame: FrameType, number: int) -> str:
+    """One line of a stack: app.py, line 7, in app: await send(...)."""
+    file = frame.f_code.co_filename
+    text = linecache.getline(file, number).strip()
+    return f"{short(file)}, line {number}, in {frame.f_code.co_name}" + (f": {text}" if text else "")
 
 
 def short(file: str) -> str:

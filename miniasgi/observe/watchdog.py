@@ -1,0 +1,135 @@
+"""Watchdog: sees from a thread of its own that the event loop does not turn, and whose line keeps it.
+
+It owns one thread, and one timer of the loop: the beat, whatever number of requests there is. It knows no
+request: who is told of a stall has the task that was running, and says what that was.
+
+A loop that does not turn is not always kept. The machine may be slow, so that nobody runs for a while, or
+everybody but the loop: such time is not counted. And the loop may only wait: then the innermost frame of its
+thread is in select(), and nothing is told.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import takewhile
+from types import FrameType
+from typing import Any
+
+from ..frames import ASYNCIO, Line, calling, places
+
+# How often the loop beats and the thread looks, in parts of the limit.
+LOOKS = 5
+
+
+class Stall:
+    """One time that something kept the loop. Made by Watchdog when its limit was passed."""
+
+    __slots__ = (
+        "importing",  # it was an import: the next one of the same module costs nothing
+        "lines",  # the innermost line that is not ours, and the application's own above it
+        "seconds",  # how long; so far, until the loop turns again
+        "task",  # the task that was running; None in a plain callback
+    )
+
+    def __init__(
+        self, lines: list[str], importing: bool, seconds: float, task: "asyncio.Task[Any] | None"
+    ) -> None:
+        self.lines = lines
+        self.importing = importing
+        self.seconds = seconds
+        self.task = task
+
+
+# Called from the watchdog's thread, once a stall, while it lasts.
+OnStall = Callable[[Stall], None]
+
+
+class Watchdog:
+    """Watches the loop in which it is started, until it is stopped there.
+
+    What takes less than `limit` seconds is never told; what takes half as long again always is, in time that
+    the machine gave to this process.
+    """
+
+    def __init__(self, limit: float, on_stall: OnStall) -> None:
+        self.limit = limit
+        self.on_stall = on_stall
+        self.period = limit / LOOKS
+        self.over = threading.Event()
+        self.beaten = 0.0  # when the loop beat last
+        self.base: FrameType | None = None  # who runs the loop: what stands on it is a callback
+        self.stall: Stall | None = None  # the one that goes on
+
+    def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.ident, self.native = threading.get_ident(), threading.get_native_id()
+        self.queued = self.read_queued()
+        self.timer: asyncio.Handle = self.loop.call_soon(self.beat)
+        self.thread = threading.Thread(target=self.watch, name="miniasgi watchdog", daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.timer.cancel()
+        self.thread.join()
+        self.base = None
+
+    # ---- in the loop ----
+
+    def beat(self) -> None:
+        now, before = time.monotonic(), self.beaten
+        if self.base is None:
+            self.base = next((line[0] for line in calling(sys._getframe(1)) if not of_loop(line)), None)
+        stall, self.stall = self.stall, None
+        if stall is not None:  # it began between two beats: halfway, for want of better knowledge
+            stall.seconds = max(stall.seconds, now - before - self.period / 2)
+        self.beaten = now
+        self.timer = self.loop.call_later(self.period, self.beat)
+
+    # ---- in the thread ----
+
+    def watch(self) -> None:
+        seen, looked, kept = self.beaten, time.monotonic(), 0.0
+        while not self.over.wait(self.period):
+            now, queued = time.monotonic(), self.read_queued()
+            if self.beaten != seen:
+                seen, kept = self.beaten, 0.0
+            else:
+                # A look that comes very late counts for less: the whole process had no time, then.
+                elapsed = min(now - looked, self.limit / 2)
+                kept += max(0.0, elapsed - (queued - self.queued))
+            looked, self.queued = now, queued
+            # The loop was free for up to a period after its last beat.
+            if kept >= self.limit + self.period and self.stall is None and self.base is not None:
+                self.judge(seen, kept - self.period / 2)
+
+    def judge(self, seen: float, seconds: float) -> None:
+        """The loop has not turned for so long: tell it, if somebody's line is to blame."""
+        stack = self.running()
+        lines = places(stack)
+        importing = any(frame.f_code.co_filename.startswith("<frozen importlib") for frame, _ in stack)
+        task = asyncio.current_task(self.loop)
+        if lines and self.beaten == seen:  # it did not go on while we looked
+            self.stall = Stall(lines, importing, seconds, task)
+            self.on_stall(self.stall)
+
+    def running(self) -> list[Line]:
+        """The callback that the loop runs, its innermost line first; nothing where the loop waits."""
+        innermost = sys._current_frames().get(self.ident)
+        stack = list(takewhile(lambda line: line[0] is not self.base, calling(innermost)))
+        waits = len(stack) > 1 and stack[0][0].f_code.co_name == "select" and of_loop(stack[1])
+        return [] if waits else stack
+
+    def read_queued(self) -> float:
+        """For how long the loop's thread could have run, but was not let (Linux; elsewhere 0)."""
+        try:
+            with open(f"/proc/self/task/{self.native}/schedstat", encoding="ascii") as file:
+                return int(file.read().split()[1]) / 1e9
+        except (OSError, IndexError):
+            return 0.0
+
+
+def of_loop(line: Line) -> bool:
+    return line[0].f_code.co_filename.startswith(ASYNCIO)
