@@ -1,4 +1,4 @@
-"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← {cli, __main__}."""
+"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← check ← {cli, __main__}."""
 
 import ast
 from pathlib import Path
@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "observe": {"asgi", "config", "frames", "messages", "protocol", "observe"},
     "server": {"asgi", "config", "lifespan", "listen", "loading", "observe", "protocol", "tls_context"},
     "process": {"asgi", "config", "frames", "listen", "loading", "server", "tls_context", "version"},
+    "check": {"asgi", "config", "frames", "lifespan", "loading", "observe", "process", "server"},
     "__init__": {"config", "process", "server", "version"},
-    "cli": {"config", "frames", "lifespan", "process", "version"},
+    "cli": {"check", "config", "frames", "lifespan", "process", "version"},
     "__main__": {"cli"},
 }
 ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library
