@@ -34,8 +34,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from .asgi import Application, ASGIError, Message, Receive, Scope, Send
 from .config import Config, UsageError
-from .frames import Line as FrameLine
-from .frames import awaiting, calling, is_installed, places, raising, short
+from .frames import FrameLine, awaiting, calling, is_installed, places, raising, short
 from .lifespan import StartupFailed
 from .loading import load_app
 from .observe.conversation import Recorded
@@ -182,7 +181,7 @@ class Report(logging.Handler):
         # What is to be told at the end of the step, with the error that it is about.
         self.found: list[tuple[Line, BaseException | None]] = []
         self.stalls: list[Stall] = []  # the same, of which the loop is still to say how long they took
-        self.told: set[BaseException | None] = set()  # what need not be told again when it reaches the log
+        self.told: list[BaseException] = []  # what need not be told again when it reaches the log
         self.threads = set(threading.enumerate())  # those that there were before
         self.watched = threading.get_ident()
 
@@ -241,22 +240,20 @@ class Report(logging.Handler):
         for stall in self.stalls:
             self.tell_stall(stall, about)
         for line, error in self.found:
-            if error not in self.told:
+            if error is None:
                 self.tell(line.mark, about, line.text, line.details)
-            if error is not None:
-                self.told.add(error)
+            elif not any(error is each for each in self.told):  # not `in`: an error may define equality
+                self.told.append(error)
+                self.tell(line.mark, about, line.text, line.details)
         self.stalls.clear()
         self.found.clear()
 
     def tell_stall(self, stall: Stall, about: str) -> None:
-        mark, why = Mark.WRONG, "nobody else was served meanwhile"
+        mark, why = Mark.ADVICE, "which nobody waits for here"
         if stall.importing:
-            mark, why = (
-                Mark.ADVICE,
-                "an import, which costs time only once; earlier, nobody would wait for it",
-            )
-        elif about == LIFESPAN:
-            mark, why = Mark.ADVICE, "which nobody waits for here"
+            why = "an import, which takes time only once; earlier, nobody would wait for it"
+        elif about != LIFESPAN:
+            mark, why = Mark.WRONG, "nobody else was served meanwhile"
         text = f"kept the loop from turning for {in_words(stall.seconds)}: {why}"
         self.tell(mark, about, text, stall.lines[::-1])
 
@@ -284,13 +281,8 @@ class Report(logging.Handler):
 
     def tell_summary(self, code: int) -> None:
         wrong, advice = self.count(Mark.WRONG), self.count(Mark.ADVICE)
-        text = (
-            "Nothing is wrong"
-            if not wrong
-            else "1 thing is wrong"
-            if wrong == 1
-            else f"{wrong} things are wrong"
-        )
+        things = "1 thing is" if wrong == 1 else f"{wrong} things are"
+        text = f"{things} wrong" if wrong else "Nothing is wrong"
         if advice:
             text += f"; {advice} piece{'s' if advice > 1 else ''} of advice"
         self.show(Line(Mark.WRONG if wrong else Mark.GOOD, "", f"{text}. {NEXT[code].format(self.serve)}"))
@@ -415,8 +407,11 @@ class Witness:
         """What a task is, who started it, and where it waits."""
         coroutine = task.get_coro()
         name = getattr(coroutine, "__qualname__", repr(coroutine))
-        if not task.get_name().startswith("Task-"):  # the name that asyncio gives
-            name += f", named {task.get_name()}"
+        given = task.get_name()
+        if given != "None" and not given.startswith(
+            "Task-"
+        ):  # the names that asyncio gives (3.13.0: the first)
+            name += f", named {given}"
         made = [f"started by {line}" for line in self.tasks[task][1][-1:]]
         return [f"task {name}", *made, *waits(task)]
 
@@ -546,7 +541,7 @@ class Visit:
             if self.where is not None:
                 text, lines = f"the startup was not complete within {self.timeout:g} s", self.where
             elif failure.__cause__ is not None:
-                self.report.told.add(sole(failure.__cause__))
+                self.report.told.append(sole(failure.__cause__))
             self.report.tell(Mark.WRONG, LIFESPAN, text, lines)
         elif "lifespan.startup.complete" in calls[0].kinds:
             self.report.tell(Mark.GOOD, LIFESPAN, f"supported: started in {duration(began)}")
@@ -623,7 +618,7 @@ class Visit:
         if answer.status == 101:
             self.report.tell(Mark.GOOD, about, f"supported: accepted in {in_words(answer.seconds)}")
             if call is not None and call.error is not None and is_disconnect(call):
-                self.report.told.add(sole(call.error))
+                self.report.told.append(sole(call.error))
                 text = f"raised {summary(call.error)} when the client left; caught, it would not fill the log"
                 self.report.tell(Mark.ADVICE, about, text, places(raising(call.error))[::-1])
         elif self.where is not None and not answer.complete:
@@ -701,7 +696,7 @@ class Visit:
         if call.error is None:
             self.report.tell(Mark.FACT, about, "not supported: the application returned at once")
             return
-        self.report.told.add(sole(call.error))
+        self.report.told.append(sole(call.error))
         own = [line for line in places(raising(call.error)) if not is_installed(line)]
         did = f"sent {call.refused[0][0]}" if call.unaware else f"raised {summary(call.error)}"
         self.report.tell(Mark.FACT, about, f"not supported: {did}", own)
@@ -714,7 +709,7 @@ class Visit:
         for call in calls:
             for _, error in call.refused:
                 text, *details = str(error).splitlines()
-                self.report.told.add(error)
+                self.report.told.append(error)
                 self.report.tell(Mark.WRONG, about, text, details)
 
 

@@ -1,7 +1,7 @@
 """The command line, made from Config's fields.
 
 Exit codes: 0 stopped as asked, 1 unexpected, 2 wrong use (one line says what to do), 3 the application's
-startup failed.
+startup failed. Of a check: 0 nothing is wrong, 1 something is, 2 and 3 as above.
 """
 
 import argparse

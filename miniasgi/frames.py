@@ -30,7 +30,7 @@ def is_installed(file: str) -> bool:
     return "site-packages" in file or "dist-packages" in file or file.startswith(STANDARD_LIBRARY)
 
 
-Line = tuple[FrameType, int]  # a frame, and the line in it
+FrameLine = tuple[FrameType, int]  # a frame, and the line in it
 
 
 def senders() -> list[str]:
@@ -41,7 +41,7 @@ def senders() -> list[str]:
     return places(calling(sys._getframe(1)))
 
 
-def places(lines: Iterable[Line]) -> list[str]:
+def places(lines: Iterable[FrameLine]) -> list[str]:
     """Of these lines, the innermost first: the first one outside of miniasgi, and the application's own."""
     found: list[str] = []
     through_us = False
@@ -63,21 +63,21 @@ def places(lines: Iterable[Line]) -> list[str]:
     return found
 
 
-def calling(frame: FrameType | None) -> Iterator[Line]:
+def calling(frame: FrameType | None) -> Iterator[FrameLine]:
     """A running stack, from this frame outwards."""
     while frame is not None:
         yield frame, frame.f_lineno
         frame = frame.f_back
 
 
-def raising(error: BaseException) -> list[Line]:
+def raising(error: BaseException) -> list[FrameLine]:
     """Where an exception was raised, and what it passed."""
     return [(entry.tb_frame, entry.tb_lineno) for entry in walk(error.__traceback__)][::-1]
 
 
-def awaiting(awaited: object) -> list[Line]:
+def awaiting(awaited: object) -> list[FrameLine]:
     """Where a coroutine that does not run waits, and who waits for it there."""
-    found: list[Line] = []
+    found: list[FrameLine] = []
     while awaited is not None:
         if (link := links(awaited)) is None:
             # What `async for` and `__await__` of a coroutine make does not say of whom; the collector knows.

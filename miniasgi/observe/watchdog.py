@@ -17,7 +17,7 @@ from itertools import takewhile
 from types import FrameType
 from typing import Any
 
-from ..frames import ASYNCIO, Line, calling, places
+from ..frames import ASYNCIO, FrameLine, calling, places
 
 # How often the loop beats and the thread looks, in parts of the limit.
 LOOKS = 5
@@ -115,7 +115,7 @@ class Watchdog:
             self.stall = Stall(lines, importing, seconds, task)
             self.on_stall(self.stall)
 
-    def running(self) -> list[Line]:
+    def running(self) -> list[FrameLine]:
         """The callback that the loop runs, its innermost line first; nothing where the loop waits."""
         innermost = sys._current_frames().get(self.ident)
         stack = list(takewhile(lambda line: line[0] is not self.base, calling(innermost)))
@@ -131,5 +131,5 @@ class Watchdog:
             return 0.0
 
 
-def of_loop(line: Line) -> bool:
+def of_loop(line: FrameLine) -> bool:
     return line[0].f_code.co_filename.startswith(ASYNCIO)
