@@ -41,17 +41,19 @@ def senders() -> list[str]:
     return places(calling(sys._getframe(1)))
 
 
+# Who calls the application, and who runs the loop: what lies below them is not the application's.
+RUNNERS = ("run", "run_forever")
+
+
 def places(lines: Iterable[FrameLine]) -> list[str]:
     """Of these lines, the innermost first: the first one outside of miniasgi, and the application's own."""
     found: list[str] = []
     through_us = False
     for frame, number in lines:
         file = frame.f_code.co_filename
+        if is_ours(file) and frame.f_code.co_name in RUNNERS:
+            break
         if file.startswith(PACKAGE):
-            if (
-                frame.f_code.co_name == "run"
-            ):  # here the application was called: what lies below is not its own
-                break
             through_us = True
         elif not is_ours(file) and (through_us or not (found and is_installed(file))):
             if through_us:  # what was found further in is what we called

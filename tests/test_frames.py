@@ -1,12 +1,15 @@
-"""Whose line it was."""
+"""Whose line it was: libraries, the standard library and miniasgi are told from one's own code."""
 
+import asyncio
+import sys
 import traceback
 
 import pytest
 
 from miniasgi import frames
 from miniasgi.asgi import ASGIError
-from miniasgi.frames import is_call_itself, of_application, senders, short, summary
+from miniasgi.frames import calling, is_call_itself, of_application, places, senders, short, summary
+from miniasgi.messages import shown
 
 
 def library(tmp_path, source, name="library"):
@@ -93,3 +96,31 @@ def test_a_summary_is_one_line_without_notes():
     with pytest.raises(SyntaxError) as caught:
         compile("def (", "x", "exec")
     assert summary(caught.value).startswith("SyntaxError: ")
+
+
+LIBRARY = """
+async def call(function):
+    return function()
+
+class Shown:
+    def __repr__(self):
+        self.lines = look()
+        return "shown"
+"""
+
+
+def asynchronous_library(**names):
+    exec(compile(LIBRARY, "/x/site-packages/library.py", "exec"), names)
+    return names
+
+
+def test_what_a_library_does_in_a_task_is_not_put_on_who_runs_the_loop():
+    [line] = asyncio.run(asynchronous_library()["call"](senders))
+    assert line.startswith("/x/site-packages/library.py, line 3, in call")
+
+
+def test_what_miniasgi_calls_is_put_on_who_called_miniasgi():
+    value = asynchronous_library(look=lambda: places(calling(sys._getframe(1))))["Shown"]()
+    shown({"key": value})
+    assert "library.py" not in "".join(value.lines)
+    assert value.lines[-1].endswith('shown({"key": value})')
