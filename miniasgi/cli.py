@@ -59,7 +59,10 @@ def check_command(app: str, path: Sequence[str] = ("/",), timeout: float = 10.0,
     coloured = is_coloured(sys.stdout)
 
     def show(line: Line) -> None:
-        print(told(line, width, coloured), flush=True)
+        try:
+            print(told(line, width, coloured), flush=True)
+        except BrokenPipeError:  # as behind `| head`: the check goes on for its exit code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     try:
         return check(app, show, paths=paths, timeout=timeout, **options)

@@ -393,6 +393,17 @@ def test_the_log_is_heard_though_the_application_disabled_it(checked):
         log.disabled = False
 
 
+def test_a_reader_that_leaves_does_not_change_the_exit_code():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        run = [sys.executable, "-m", "miniasgi", "check", "tests.check_applications:raising"]
+        done = subprocess.run(run, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=120)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
