@@ -19,6 +19,7 @@ PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
 ASYNCIO = STANDARD_LIBRARY + "asyncio" + os.sep
 
+FrameLine = tuple[FrameType, int]  # a frame, and the line in it
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -30,24 +31,26 @@ def is_installed(file: str) -> bool:
     return "site-packages" in file or "dist-packages" in file or file.startswith(STANDARD_LIBRARY)
 
 
-FrameLine = tuple[FrameType, int]  # a frame, and the line in it
-
-
 def senders() -> list[str]:
     """Who called into miniasgi: the innermost line outside of it, and the application's own above that.
 
     Empty where that cannot be seen, as in a task that was made of `send()` itself.
     """
-    return places(calling(sys._getframe(1)))
-
-
-# Who calls the application, and who runs the loop: what lies below them is not the application's.
-RUNNERS = ("run", "run_forever")
+    return [place(*line) for line in outside(calling(sys._getframe(1)))]
 
 
 def places(lines: Iterable[FrameLine]) -> list[str]:
+    """Of these lines, the innermost first: those that `outside` finds, with their source."""
+    return [place(*line) + source(*line) for line in outside(lines)]
+
+
+# Who calls the application, and who runs the loop: what lies further out than these is not the application's.
+RUNNERS = ("run", "run_forever")
+
+
+def outside(lines: Iterable[FrameLine]) -> list[FrameLine]:
     """Of these lines, the innermost first: the first one outside of miniasgi, and the application's own."""
-    found: list[str] = []
+    found: list[FrameLine] = []
     through_us = False
     for frame, number in lines:
         file = frame.f_code.co_filename
@@ -56,10 +59,10 @@ def places(lines: Iterable[FrameLine]) -> list[str]:
         if file.startswith(PACKAGE):
             through_us = True
         elif not is_ours(file) and (through_us or not (found and is_installed(file))):
-            if through_us:  # what was found further in is what we called
-                found.clear()
+            if through_us:
+                found.clear()  # what was found further in is what we called
                 through_us = False
-            found.append(place(frame, number))
+            found.append((frame, number))
             if not is_installed(file):
                 break
     return found
@@ -105,10 +108,14 @@ def links(awaited: object) -> tuple[FrameType | None, object] | None:
 
 
 def place(frame: FrameType, number: int) -> str:
-    """One line of a stack: app.py, line 7, in app: await send(...)."""
-    file = frame.f_code.co_filename
-    text = linecache.getline(file, number).strip()
-    return f"{short(file)}, line {number}, in {frame.f_code.co_name}" + (f": {text}" if text else "")
+    """One line of a stack: app.py, line 7, in app."""
+    return f"{short(frame.f_code.co_filename)}, line {number}, in {frame.f_code.co_name}"
+
+
+def source(frame: FrameType, number: int) -> str:
+    """The line itself, as it stands behind its place."""
+    text = linecache.getline(frame.f_code.co_filename, number).strip()
+    return f": {text}" if text else ""
 
 
 def short(file: str) -> str:

@@ -257,7 +257,7 @@ def test_a_handshake_that_hangs_and_half_an_answer_are_told(checked):
     [
         (
             "failing_startup",
-            "the application raised during startup: RuntimeError('no database')",
+            "the application raised during startup: RuntimeError: no database",
             "break_down",
         ),
         ("hanging_startup", "the startup was not complete within 1.5 s", "forever"),

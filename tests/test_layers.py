@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "observe": {"asgi", "config", "frames", "messages", "protocol", "observe"},
     "server": {"asgi", "config", "lifespan", "listen", "loading", "observe", "protocol", "tls_context"},
     "process": {"asgi", "config", "frames", "listen", "loading", "server", "tls_context", "version"},
-    "check": {"asgi", "config", "frames", "lifespan", "loading", "observe", "process", "server"},
+    "check": {"asgi", "check", "config", "frames", "lifespan", "loading", "observe", "process", "server"},
     "__init__": {"config", "process", "server", "version"},
     "cli": {"check", "config", "frames", "lifespan", "process", "version"},
     "__main__": {"cli"},
