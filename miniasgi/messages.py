@@ -301,21 +301,24 @@ def misspelt(message: MutableMapping[str, Any], known: Iterable[str], *missing: 
 
 
 def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
-    """What in this message, which was sent, is against the letter of ASGI, or looks like a slip."""
+    """What in this message, which was sent, is against the letter of ASGI, or looks like a slip.
+
+    Each piece has two lines: what it is, and where the rule stands.
+    """
     name = message.get("type")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         return
-    rule = f"({SPECIFICATION}{kind.section})"
+    rule = "\n" + row("the rule", SPECIFICATION + kind.section)
     for key in message:
         if key != "type" and key not in kind.keys and (near := did_you_mean(str(key), list(kind.keys))):
-            yield f"{name} has the key {key!r}, which means nothing{near} {rule}"
+            yield f"{name} has the key {key!r}, which means nothing{near}{rule}"
     upper = [pair[0] for pair in message.get("headers", ()) if pair[0] != pair[0].lower()]
     if upper:
-        yield f"{name} has {shown(upper[0])} among its headers: ASGI has their names in lower case {rule}"
+        yield f"{name} has {shown(upper[0])} among its headers: ASGI has their names in lower case{rule}"
     path = message.get("path")
     if name == "http.response.pathsend" and isinstance(path, str) and not Path(path).is_absolute():
-        yield f"{name} has the path {shown(path)}, which is not absolute {rule}"
+        yield f"{name} has the path {shown(path)}, which is not absolute{rule}"
 
 
 # ---- the text ---------------------------------------------------------------------------------------------
@@ -337,12 +340,12 @@ def refusal(message: object, state: str, allowed: Iterable[str], reason: str = "
     example = kind if name in allowed else KINDS.get(allowed[0]) if allowed else None
     lines = [
         wrong,
-        line("the message", shown(message)),
-        line("sent by", *senders()),
-        line("the state", state),
-        line("can be sent", alternatives(allowed)),
-        line("for example", *([example.example] if example else [])),
-        line("the rule", SPECIFICATION + (kind.section if kind else ERROR_HANDLING)),
+        row("the message", shown(message)),
+        row("sent by", *senders()),
+        row("the state", state),
+        row("can be sent", alternatives(allowed)),
+        row("for example", *([example.example] if example else [])),
+        row("the rule", SPECIFICATION + (kind.section if kind else ERROR_HANDLING)),
     ]
     return ASGIError("\n".join(filter(None, lines)))
 
@@ -358,7 +361,7 @@ def alternatives(names: list[str]) -> str:
     return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing more"
 
 
-def line(label: str, *texts: str) -> str:
+def row(label: str, *texts: str) -> str:
     """One line of the text's table; further ones stand below the first. Nothing without a text."""
     return "\n".join(f"  {label if at == 0 else '':<13}{text}" for at, text in enumerate(texts))
 

@@ -117,8 +117,9 @@ class Report(logging.Handler):
         self.find(Mark.WRONG, context["message"], error=context.get("exception"))
 
     def on_advice(self, text: str, lines: list[str]) -> None:
+        text, _, rule = text.partition("\n")
         foreign = bool(lines) and all(map(is_installed, lines))
-        self.find(Mark.ADVICE, text + (" (not by your own code)" if foreign else ""), lines)
+        self.find(Mark.ADVICE, text + (" (not by your own code)" if foreign else ""), [*lines, rule])
 
     def find(
         self, mark: Mark, text: str, details: Iterable[str] = (), error: BaseException | None = None

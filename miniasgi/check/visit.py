@@ -233,7 +233,8 @@ class Visit:
         parts = [str(answer.status), answer.header(b"content-type") or "no content-type"]
         if answer.header(b"location"):
             parts.append(f"to {answer.header(b'location')}")
-        messages = f"{call.sent if call else 0} messages sent"
+        sent = call.sent if call else 0
+        messages = f"{sent} message{'' if sent == 1 else 's'} sent"
         text = f"{', '.join(parts)}, {answer.size} bytes in {in_words(answer.seconds)}; {messages}"
         mark, details = Mark.GOOD, list[str]()
         if answer.complete and answer.status >= 500 and not self.faults(call):

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..asgi import Scope
 from ..frames import of_application, summary
+from ..messages import row
 from ..protocol.runtime import Page
 from .conversation import Conversation, current
 
@@ -21,7 +22,8 @@ MASKED = {b"authorization", b"cookie", b"proxy-authorization"}
 
 def warn(text: str, lines: list[str]) -> None:
     """Log a piece of advice, and the lines that it is about."""
-    log.warning("%s%s", text, "".join(f"\n  sent by      {line}" for line in lines))
+    text, _, rule = text.partition("\n")
+    log.warning("%s", "\n".join([text, row("sent by", *lines), rule]))
 
 
 def show_failure(scope: Scope, error: BaseException | None) -> Page:
