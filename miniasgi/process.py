@@ -30,6 +30,7 @@ from .tls_context import tls_context
 from .version import __version__
 
 log = logging.getLogger("miniasgi")
+LOGGERS = (log, logging.getLogger("miniasgi.access"))
 
 
 def run(app: Application | str, **options: Any) -> None:
@@ -49,6 +50,7 @@ def run(app: Application | str, **options: Any) -> None:
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
         if isinstance(app, str):
             app = load_app(app, app_dir=config.app_dir, factory=config.factory)
+            enable_loggers()
         loop = new_loop()
         asyncio.set_event_loop(loop)
         stack.callback(leave, loop)
@@ -59,6 +61,7 @@ async def serve_until_stopped(server: Server, name: str, signals: "Signals") -> 
     signals.server = server
     try:
         async with server:
+            enable_loggers()
             announce(server, name)
             await server.stopped()
             log.info("Stopping: running requests have %g s", server.config.timeout_graceful_shutdown)
@@ -135,6 +138,12 @@ def leave(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
+def enable_loggers() -> None:
+    """dictConfig disables all loggers that there are, unless it is told not to: the application called it."""
+    for each in LOGGERS:
+        each.disabled = False
+
+
 class TerminalHandler(logging.StreamHandler[TextIO]):
     """Writes to the terminal, a file or a pipe; falls silent, after one line, when that takes no more."""
 
@@ -198,7 +207,7 @@ def configure_logging(level: str) -> None:
     errors = TerminalHandler(sys.stderr)
     errors.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"))
     log.addHandler(errors)
-    access = logging.getLogger("miniasgi.access")
+    access = LOGGERS[1]
     if not access.handlers:
         lines = TerminalHandler(sys.stdout)
         lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))

@@ -262,3 +262,29 @@ def test_a_reset_at_any_point_leaves_the_server_well(process, loop, opened):
     assert server.stop() == 0
     assert "Traceback" not in server.output
     assert "ERROR" not in server.output
+
+
+@pytest.mark.parametrize("when", ["at import", "at startup"])
+def test_an_application_that_configures_logging_does_not_silence_the_server(process, tmp_path, when):
+    """dictConfig disables the loggers that there are already, unless it is told otherwise."""
+    (tmp_path / "configures.py").write_text(f"""
+import logging.config
+from tests.applications import hello, with_lifespan
+
+def configure():
+    logging.config.dictConfig({{"version": 1}})
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        if {when == "at startup"}:
+            configure()
+        await with_lifespan(scope, receive, send)
+    else:
+        await hello(scope, receive, send)
+
+if {when == "at import"}:
+    configure()
+""")
+    server = process(f"{tmp_path}/configures.py:app")
+    assert httpx.get(server.url).text == "hello"
+    server.wait_for('"GET / HTTP/1.1" 200')
