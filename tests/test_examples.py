@@ -1,5 +1,6 @@
 """The examples, as a person runs them: with curl, httpx, websockets; the Channels rooms through a real Redis."""
 
+import hashlib
 import json
 import os
 import re
@@ -212,3 +213,27 @@ def test_a_channels_room_reaches_across_two_processes_through_redis(process, dat
     for server in servers:
         assert server.stop() == 0
         assert "Traceback" not in server.output
+
+
+def test_extensions(process, need):
+    server = process("examples/extensions.py:app")
+
+    def curl(path, *options):
+        command = [need("curl", install="curl"), "-s", *options, server.url + path]
+        return subprocess.run(command, capture_output=True, check=True).stdout.decode()
+
+    page = curl("/", "-i")
+    assert page.startswith(
+        "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload; as=style\r\n\r\nHTTP/1.1 200"
+    )
+    assert "<h1>Extensions</h1>" in page
+    source = (ROOT / "examples" / "extensions.py").read_text()
+    assert curl("/source") == source
+    assert curl("/part") == source[:20]
+    body = "".join(f"line {number}\n" for number in range(5))
+    with_trailers = curl("/sum", "-D-", "-HTE: trailers").replace("\r\n", "\n")
+    assert f"\n\n{body}" in with_trailers
+    assert f"x-sha256: {hashlib.sha256(body.encode()).hexdigest()}\n" in with_trailers
+    assert "x-sha256" not in curl("/sum", "-D-")
+    assert server.stop() == 0
+    assert "ERROR" not in server.output
