@@ -75,21 +75,33 @@ def are_headers(value: object) -> str:
         pairs = list(value)  # type: ignore[call-overload]
     except TypeError:
         return is_a(list, "a list of pairs: [(b'name', b'value')]")(value)
-    for at, pair in enumerate(pairs):
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            return f"has {shown(pair)} at index {at}, but takes pairs: (b'name', b'value')"
-        for part, what in zip(pair, ("name", "value"), strict=True):
-            if isinstance(part, str):
-                as_bytes = shown(part.encode(errors="backslashreplace"))
-                return f"has the str {shown(part)} as a {what}, but takes bytes, such as {as_bytes}"
-            if not isinstance(part, bytes):
-                return f"has {shown(part)} ({type(part).__name__}) as a {what}, but takes bytes"
-        if wrong := header_fault(*pair):
-            return wrong
-    return ""
+    return next((wrong for pair in pairs if (wrong := pair_fault(pair))), "")
+
+
+def pair_fault(pair: object) -> str:
+    """What is wrong with one of the pairs in `headers`."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return f"has {shown(pair)} in it, but takes pairs: (b'name', b'value')"
+    for part, what in zip(pair, ("name", "value"), strict=True):
+        if isinstance(part, str):
+            as_bytes = shown(part.encode(errors="backslashreplace"))
+            return f"has the str {shown(part)} as a {what}, but takes bytes, such as {as_bytes}"
+        if not isinstance(part, bytes):
+            return f"has {shown(part)} ({type(part).__name__}) as a {what}, but takes bytes"
+    return header_fault(*pair)
 
 
 TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+# What h11 takes for no part of a header's value, nor does RFC 9110 section 5.5.
+UNFIT = {
+    b"\r": "a line break",
+    b"\n": "a line break",
+    b"\0": "a NUL",
+    b"\v": "a vertical tab",
+    b"\f": "a form feed",
+}
 
 
 def header_fault(name: bytes, value: bytes) -> str:
@@ -97,7 +109,7 @@ def header_fault(name: bytes, value: bytes) -> str:
         return (
             f"has the name {shown(name)}, which is no token of letters, digits and -_. (RFC 9110 section 5.1)"
         )
-    for byte, what in ((b"\r", "a line break"), (b"\n", "a line break"), (b"\0", "a NUL")):
+    for byte, what in UNFIT.items():
         if byte in value:
             return f"has {what} in the value of {shown(name)}: {shown(value)} (RFC 9110 section 5.5)"
     if value != value.strip(b" \t"):
@@ -295,9 +307,12 @@ def relatives(name: str) -> list[str]:
 
 
 def misspelt(message: MutableMapping[str, Any], known: Iterable[str], *missing: str) -> str:
+    """Which key may have been meant by one that is missing; else which of them mean nothing."""
     unknown = [key for key in message if isinstance(key, str) and key not in (*known, "type")]
     near = [(key, did_you_mean(key, list(missing))) for key in unknown]
-    return next((f"; it has {key!r}{hint}" for key, hint in near if hint), "")
+    hints = [f"; it has {shown(key)}{hint}" for key, hint in near if hint]
+    means_nothing = [f"; it has {shown(key)}, which means nothing" for key in unknown]
+    return next(iter(hints + means_nothing), "")
 
 
 def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
@@ -310,15 +325,25 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
     if kind is None:
         return
     rule = "\n" + row("the rule", SPECIFICATION + kind.section)
+    absent = [key for key in kind.keys if key not in message]
     for key in message:
-        if key != "type" and key not in kind.keys and (near := did_you_mean(str(key), list(kind.keys))):
-            yield f"{name} has the key {key!r}, which means nothing{near}{rule}"
-    upper = [pair[0] for pair in message.get("headers", ()) if pair[0] != pair[0].lower()]
-    if upper:
+        if key != "type" and key not in kind.keys:
+            near = did_you_mean(str(key), absent)
+            if near or "body" in absent:  # keys of its own are allowed; but what would be a body without one?
+                yield f"{name} has the key {shown(key)}, which means nothing{near or keys_of(kind)}{rule}"
+    headers = message.get("headers", ())
+    # What is used up by reading it was read.
+    pairs = headers if isinstance(headers, list | tuple) else ()
+    names = [pair[0] for pair in pairs if isinstance(pair, list | tuple)]
+    if upper := [each for each in names if each != each.lower()]:
         yield f"{name} has {shown(upper[0])} among its headers: ASGI has their names in lower case{rule}"
     path = message.get("path")
     if name == "http.response.pathsend" and isinstance(path, str) and not Path(path).is_absolute():
         yield f"{name} has the path {shown(path)}, which is not absolute{rule}"
+
+
+def keys_of(kind: Kind) -> str:
+    return f"; its keys are {alternatives([repr(key) for key in kind.keys], 'and')}"
 
 
 # ---- the text ---------------------------------------------------------------------------------------------
@@ -356,9 +381,9 @@ def wrong_protocol(name: str, allowed: list[str]) -> str:
     return f"; scope['type'] is {ours!r} here, not {theirs!r}" if ours not in ("", theirs) else ""
 
 
-def alternatives(names: list[str]) -> str:
+def alternatives(names: list[str], word: str = "or") -> str:
     """a, b or c"""
-    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing more"
+    return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing"
 
 
 def row(label: str, *texts: str) -> str:

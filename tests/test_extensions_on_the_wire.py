@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from miniasgi import Config, Server
 from miniasgi.asgi import ASGIError, ClientDisconnected
+from miniasgi.protocol.exchange import State
 from tests.applications import hello, read_body
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: more than any socket takes at once
@@ -266,7 +267,7 @@ async def test_a_file_that_shrinks_on_the_way_breaks_the_response_off(file, capl
     ("messages", "told"),
     [
         ([path_of("/not/there")], "cannot be opened: [Errno 2] No such file or directory"),
-        ([path_of("/")], "cannot be opened: [Errno 21] Is a directory"),
+        ([path_of("/")], "the file is no regular one, such as a pipe or a folder"),
         ([path_of("a\0b")], "cannot be opened: embedded null byte"),
         ([{"type": "http.response.pathsend", "path": 0}], "'path' of http.response.pathsend is 0 (int)"),
         (
@@ -308,14 +309,192 @@ async def test_a_pipe_is_no_file_to_send():
     assert "is no regular one" in str(raised[0])
 
 
-@pytest.mark.parametrize("more", [-10, 10])
-async def test_a_file_that_is_not_as_long_as_promised_is_told(file, more, caplog):
+async def test_a_file_that_is_shorter_than_promised_is_told(file):
     raised = []
-    app = sending(start(length(len(CONTENT) + more)), path_of(file), told=raised)
+    app = sending(start(length(len(CONTENT) + 10)), path_of(file), told=raised)
     async with serve(app) as server:
         body = (await converse(server, GET)).partition(b"\r\n\r\n")[2]
-    assert len(body) < len(CONTENT) + more
-    assert "than its content-length" in str(raised[0])
+    assert body == CONTENT
+    assert "the body ends with 5120000 bytes, fewer than its content-length of 5120010" in str(raised[0])
+
+
+async def test_of_a_file_that_has_grown_since_its_length_was_asked_for_that_much_is_sent(file, caplog):
+    app = sending(start(length(len(CONTENT) - 10)), path_of(file))
+    async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
+        for _ in range(2):
+            assert (await client.get("/")).content == CONTENT[:-10]
+        assert len(server.runtime.connections) == 1
+    assert "the file has 5120000 bytes, of which the response's content-length lets 5119990" in caplog.text
+
+
+async def test_a_part_with_a_count_that_is_longer_than_promised_is_told(file):
+    raised = []
+    with file.open("rb") as opened:
+        app = sending(start(length(10)), part_of(opened, count=11), told=raised)
+        async with serve(app) as server:
+            assert b" 500 " in await converse(server, GET)
+    assert "the body is longer than its content-length of 10 bytes" in str(raised[0])
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_file_that_was_given_up_in_the_middle_is_the_end_of_its_connection(
+    file, tls, certificates, caplog
+):
+    """Whatever were sent behind it would stand inside the body that was promised."""
+    told = []
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/next":
+            await hello(scope, receive, send)
+            return
+        await send(start(length(len(CONTENT))))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(send(path_of(file)), 0.1)
+        with pytest.raises(ClientDisconnected, match=r"nothing can be sent after http\.disconnect"):
+            await send({"type": "http.response.body"})
+        told.append(await receive())
+        told.append(await receive())
+
+    options = {"ssl_certfile": certificates.server} if tls else {}
+    context = ssl.create_default_context(cafile=certificates.ca) if tls else None
+    async with serve(app, lifespan="off", **options) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context, limit=1000)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\n\r\n")
+        while len(told) < 2:
+            await asyncio.sleep(0.01)
+        got = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := await reader.read(2**20):
+                got += data
+        writer.close()
+    body = got.partition(b"\r\n\r\n")[2]
+    assert len(body) < len(CONTENT)
+    assert CONTENT.startswith(body)
+    assert told[1] == {"type": "http.disconnect"}
+
+
+@pytest.mark.both_loops
+async def test_a_copy_that_cannot_begin_is_the_end_of_its_connection(file, monkeypatch, caplog):
+    def no_more(descriptor):
+        raise OSError(24, "Too many open files")
+
+    async def app(scope, receive, send):
+        await send(start())
+        monkeypatch.setattr(os, "dup", no_more)
+        with pytest.raises(OSError, match="Too many open files"):
+            await send(path_of(file))
+        monkeypatch.undo()
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "http.response.body", "body": b"sorry"})
+
+    async with serve(app, lifespan="off") as server:
+        answer = await converse(server, GET)
+        while server.runtime.calls:
+            await asyncio.sleep(0.01)
+    assert b"sorry" not in answer
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert not caplog.records
+
+
+@pytest.mark.both_loops
+async def test_a_file_that_the_kernel_does_not_copy_is_no_client_that_left(file, monkeypatch):
+    def bad_descriptor(*arguments):
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "sendfile", bad_descriptor)
+    async with serve(sending(start(), path_of(file))) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).content == CONTENT
+
+
+async def test_a_file_that_is_not_open_for_reading_is_told(file):
+    raised = []
+    with file.open("ab") as opened:
+        app = sending(start(), part_of(opened, offset=0), told=raised)
+        async with serve(app) as server, httpx.AsyncClient() as client:
+            assert (await client.get(server.url)).status_code == 500
+    assert str(raised[0]).startswith("the file cannot be read: Bad file descriptor\n")
+
+
+async def test_a_named_pipe_does_not_keep_the_loop(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    raised = []
+    async with serve(sending(start(), path_of(pipe), told=raised)) as server, httpx.AsyncClient() as client:
+        assert (await client.get(server.url)).status_code == 500
+    assert "is no regular one" in str(raised[0])
+
+
+@pytest.mark.both_loops
+async def test_a_file_that_the_application_closes_in_the_meantime_is_sent_to_its_end(file, tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(bytes(len(CONTENT)))
+    sent = []
+
+    async def app(scope, receive, send):
+        await send(start())
+        with file.open("rb") as opened:
+            sending_ = asyncio.create_task(send(part_of(opened)))
+            while not sent:
+                await asyncio.sleep(0.01)
+        with other.open("rb"):  # takes over the number of the file that was closed
+            await sending_
+
+    async with serve(app, lifespan="off") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
+        writer.write(GET.replace(b"1.1", b"1.0"))
+        sent.append(await reader.readuntil(b"\r\n\r\n"))
+        assert await reader.read() == CONTENT
+        writer.close()
+
+
+@pytest.mark.both_loops
+async def test_descriptors_are_given_back(file):
+    async with serve(sending(start(), path_of(file), path_of(file))) as server:
+        await converse(server, GET)
+        before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+        for _ in range(3):
+            await converse(server, GET)
+        if before:
+            assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_leaves_before_the_file_has_its_turn_ends_it(file, caplog):
+    """A copy by the kernel waits until all that was written before has left."""
+    told = []
+    body = {"type": "http.response.body", "body": b"x" * 50_000, "more_body": True}
+    with file.open("rb") as opened:
+        stream = [body, part_of(opened, offset=0, more_body=True)] * 20
+        async with serve(sending(start(), *stream, told=told)) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
+            writer.write(GET)
+            await reader.readexactly(1000)
+            while not any(call.state is State.FILE for call in server.runtime.calls):
+                await asyncio.sleep(0.01)
+            writer.transport.abort()
+            while not told or server.runtime.calls:
+                await asyncio.sleep(0.01)
+    assert isinstance(told[0], ClientDisconnected)
+    assert not caplog.records
+
+
+async def test_an_http_10_client_that_has_ended_its_side_sees_that_its_answer_was_broken_off():
+    """The application learns in mid-answer that the client sends no more, and takes it for gone."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        await read_body(receive)
+        assert (await receive())["type"] == "http.disconnect"
+
+    async with serve(app, lifespan="off") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        writer.write_eof()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
 
 
 @pytest.mark.both_loops
@@ -522,6 +701,15 @@ async def test_trailers_out_of_order_are_told(messages, told):
         await converse(server, WITH_TE)
     assert [isinstance(error, ASGIError) for error in raised] == ([True] if told else [])
     assert told is None or told in str(raised[0])
+
+
+async def test_of_several_trailers_the_bad_one_is_told():
+    raised = []
+    bad = TRAILERS | {"headers": [(b"a name", b"x")], "more_trailers": True}
+    async with serve(sending(start(trailers=True), BODY, bad, TRAILERS, told=raised)) as server:
+        await converse(server, WITH_TE)
+    [error] = raised
+    assert "has the name b'a name'" in str(error)
 
 
 async def test_announced_trailers_that_do_not_come_break_the_response_off(caplog):

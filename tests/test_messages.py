@@ -33,7 +33,7 @@ def test_an_example_keeps_the_rules_that_it_stands_for(name, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_key_more_is_no_fault(name, tmp_path, monkeypatch):
-    keys = dict.fromkeys(KINDS[name].required)
+    keys = dict.fromkeys([*KINDS[name].required, *KINDS[name].one_of[:1]], "a value")
     told = fault({"type": name, "own": object(), **keys})
     assert "own" not in told
 
@@ -55,7 +55,7 @@ BAD = [
     ({"type": "http.response.start", "status": True}, "is True (bool), but takes an int"),
     ({"type": "http.response.start", "status": 1000}, "a status code has three digits"),
     ({"type": "http.response.start", "status": 200, "headers": None}, "is None (NoneType), but takes a list"),
-    ({"type": "http.response.start", "status": 200, "headers": [b"ab"]}, "has b'ab' at index 0, but takes pairs"),
+    ({"type": "http.response.start", "status": 200, "headers": [b"ab"]}, "has b'ab' in it, but takes pairs"),
     ({"type": "http.response.start", "status": 200, "headers": [(b"a", 5)]}, "has 5 (int) as a value"),
     ({"type": "http.response.start", "status": 200, "headers": [(b"", b"b")]}, "has the name b''"),
     ({"type": "http.response.start", "status": 200, "headers": [(b"a", b"\0")]}, "has a NUL in the value"),
@@ -86,7 +86,27 @@ def test_what_is_wrong_in_spirit_is_advice():
     [key] = advice({"type": "http.response.body", "body": b"", "more_bdoy": True})
     assert "has the key 'more_bdoy', which means nothing; did you mean 'more_body'?" in key
     assert not list(advice({"type": "my.own"}))
-    assert not list(advice({"type": "http.response.body", "trace_id": 5}))
+    [body] = advice({"type": "http.response.body", "content": b"x"})
+    assert "has the key 'content', which means nothing; its keys are 'body' and 'more_body'" in body
+    assert not list(advice({"type": "http.response.body", "body": b"", "trace_id": 5}))
+
+
+def test_advice_is_made_of_whatever_could_be_sent():
+    for headers in ([iter([b"A", b"b"])], iter([(b"A", b"b")]), ((b"a", b"b") for _ in range(2)), ()):
+        assert not list(advice({"type": "http.response.start", "status": 200, "headers": headers, 5: 6}))
+
+
+def test_a_key_that_stands_where_one_is_missing_is_told():
+    assert fault({"type": "websocket.send", "data": "x"}) == (
+        "websocket.send has none of 'text' and 'bytes'; exactly one of them is not None; "
+        "it has 'data', which means nothing"
+    )
+
+
+@pytest.mark.parametrize("value", [b"a\vb", b"a\fb", b"a\0b", b"a\nb"])
+def test_what_h11_would_refuse_is_a_fault_of_any_header(value):
+    assert fault({"type": "http.response.trailers", "headers": [(b"a", value)]})
+    assert fault({"type": "http.response.early_hint", "links": [value]})
 
 
 def send_here(message, state="before it", allowed=("http.response.start", "http.response.body", "x.y")):
@@ -110,7 +130,7 @@ def test_the_text_has_its_rows():
 def test_where_nothing_more_can_be_sent_there_is_no_example():
     text = str(refusal({"type": "http.response.body"}, "at the end", ()))
     assert text.startswith("http.response.body was sent at the end\n")
-    assert "  can be sent  nothing more\n" in text
+    assert "  can be sent  nothing\n" in text
     assert "for example" not in text
 
 

@@ -32,8 +32,8 @@ HTTP = {
     "str_status": "'status' of http.response.start is '200' (str), but takes an int, such as 200",
     "status_of_101": "'status' of http.response.start is 101: an informational response is not for an application",
     "two_starts": "http.response.start was sent after http.response.start",
-    "more_than_promised": "the body is longer than its content-length: 5 bytes were sent before, and this message has 6",
-    "less_than_promised": "the body is shorter than its content-length: 0 bytes were sent before, and this message has 5",
+    "more_than_promised": "the body is longer than its content-length of 5 bytes: 5 came before, this message has 6",
+    "less_than_promised": "the body ends with 5 bytes, fewer than its content-length of 50; if more is to come, is 'more_body': True missing?",
     "websocket_message": "websocket.accept was sent before http.response.start; scope['type'] is 'http' here, not 'websocket'",
 }
 WEBSOCKET = {

@@ -25,6 +25,17 @@ from .runtime import Runtime, Waiters
 TURN = 64
 # How much of a file is handed over at a time. The kernel takes less where the socket is full.
 FILE_STEP = 256 * 1024
+# How the system says that the other side of a socket is no more; any other error of a copy is the file's.
+CLIENT_LEFT = {
+    errno.EPIPE,
+    errno.ECONNRESET,
+    errno.ECONNABORTED,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+}
 # How long a client may take to close, once it has all our last words. nginx's lingering_timeout is 5 s; two
 # are enough for a round trip, and a stop of the server waits for them.
 LINGER = 2.0
@@ -57,6 +68,7 @@ class Connection(asyncio.Protocol):
         "pump_due",  # `pump` goes on in the next turn of the loop
         "reading_paused",  # we have told the transport not to read
         "runtime",  # what all connections share
+        "sent",  # bytes of the body, or of messages, that were handed over
         "transport",  # the loop's transport
         "unsent",  # how much the client had still to take when that was looked at last
         "write_waiters",  # who waits in `drained`
@@ -70,6 +82,7 @@ class Connection(asyncio.Protocol):
         self.pump_due = False
         self.reading_paused = False
         self.writing_paused = False
+        self.sent = 0
         self.unsent = 0
         self.write_waiters = Waiters()
 
@@ -148,18 +161,27 @@ class Connection(asyncio.Protocol):
         """Send the part behind all that was written; return when the client's side of the socket has it.
 
         Raises ClientDisconnected when the client leaves, EOFError when the file has become shorter than it
-        was. Nothing else may be written in the meantime: that is for the exchange to see to.
+        was, OSError where it cannot be read. Nothing else may be written in the meantime: that is for the
+        exchange to see to.
         """
-        done = await self.send_by_kernel(part) if self.has_kernel_copy else 0
-        while done < part.count:
-            data = await self.runtime.loop.run_in_executor(None, part.read, done, FILE_STEP)
+        if self.has_kernel_copy:
+            await self.send_by_kernel(part)
+        while part.done < part.count:
+            data = await self.runtime.loop.run_in_executor(None, part.read, FILE_STEP)
             if not data:
                 raise EOFError("the file has become shorter while it was sent")
-            if not self.current:
-                raise ClientDisconnected("the client has left")
+            self.check_client()
             self.transport.write(data)
+            self.file_sent(part, len(data))
             await self.drained()
-            done += len(data)
+
+    def file_sent(self, part: FilePart, count: int) -> None:
+        part.done += count
+        self.sent += count
+
+    def check_client(self) -> None:
+        if not self.current:
+            raise ClientDisconnected("the client has left")
 
     @property
     def has_kernel_copy(self) -> bool:
@@ -167,45 +189,44 @@ class Connection(asyncio.Protocol):
         info = self.transport.get_extra_info
         return hasattr(os, "sendfile") and info("ssl_object") is None and info("socket") is not None
 
-    async def send_by_kernel(self, part: FilePart) -> int:
-        """Have the kernel copy the file into the socket; the number of bytes, fewer where it cannot.
+    async def send_by_kernel(self, part: FilePart) -> None:
+        """Have the kernel copy the file into the socket, or as much of it as it can.
 
         Not by loop.sendfile: uvloop has none, and asyncio's stops reading, so that a client that leaves is
         not noticed, and never returns where the connection is aborted under it. A second descriptor of the
         socket can be waited on without touching the transport.
         """
+        self.check_client()
         self.transport.set_write_buffer_limits(0)  # `drained` returns when nothing at all is left
         try:
             await self.drained()
         finally:
-            self.transport.set_write_buffer_limits()
-        done = 0
-        if not self.current:
-            return done
+            if self.current:  # uvloop refuses it of a transport that is closed
+                self.transport.set_write_buffer_limits()
+        self.check_client()
         sock = os.dup(self.transport.get_extra_info("socket").fileno())
-        self.runtime.loop.add_writer(sock, self.write_waiters.wake)
         try:
-            while done < part.count:
-                await self.write_waiters.wait()
-                if not self.current:
-                    break
-                size = min(part.count - done, FILE_STEP)
-                try:
-                    sent = os.sendfile(sock, part.descriptor, part.offset + done, size)
-                except BlockingIOError:  # woken by something else than the socket
-                    continue
-                if sent == 0:
-                    break
-                done += sent
-        except OSError as error:
-            # What is the file's, or its file system's: reading it will tell, or do.
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EIO):
-                self.transport.abort()
-                raise ClientDisconnected("the client has left") from error
+            self.runtime.loop.add_writer(sock, self.write_waiters.wake)
+            while part.done < part.count and (sent := await self.copy_step(sock, part)) > 0:
+                self.file_sent(part, sent)
         finally:
             self.runtime.loop.remove_writer(sock)
             os.close(sock)
-        return done
+
+    async def copy_step(self, sock: int, part: FilePart) -> int:
+        """How many bytes the kernel copied; 0 where it cannot, which reading the file does, or tells."""
+        while True:
+            await self.write_waiters.wait()
+            self.check_client()
+            size = min(part.count - part.done, FILE_STEP)
+            try:
+                return os.sendfile(sock, part.descriptor, part.offset + part.done, size)
+            except BlockingIOError:  # woken by something else than the socket
+                continue
+            except OSError as error:
+                if error.errno in CLIENT_LEFT:
+                    raise ClientDisconnected("the client has left") from error
+                return 0
 
     # ---- the end ----
 

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Protocol
 
 from ..asgi import ClientDisconnected, Message, Scope
 from ..frames import is_call_itself, of_application
-from ..messages import Unsendable, advice, fault, refusal
-from .file import FilePart, open_file
+from ..messages import Unsendable, advice, are_headers, fault, refusal
+from .file import FilePart
 from .runtime import Page, Runtime, Waiters
 
 log = logging.getLogger("miniasgi")
@@ -74,17 +74,20 @@ class State(Enum):
     START = "before http.response.start"
     STARTED = "after http.response.start"
     BODY = "after the first of the body"
-    FILE = "while a file was being sent"
+    FILE = "while another send() was sending a file, which is to be awaited first"
     TRAILERS = "after the last of the body, behind which trailers were announced"
     DONE = "after the response was complete"
-    GONE = "after the client had left"
+    GONE = "after http.disconnect"
+    ENDED = "after the application had returned"
 
 
 class ApplicationCall:
     """One call of the application. Made and started by a connection; ends when the application does."""
 
     SEND: ClassVar[SendTable]  # what the application may send in which state, and what we do then
-    CLOSED: ClassVar[tuple[Enum, ...]]  # the states in which every send() is a ClientDisconnected
+    # The states in which every send() is a ClientDisconnected, and the level at which it is told that one
+    # has ended the application.
+    CLOSED: ClassVar[Mapping[Enum, int]]
 
     __slots__ = (
         "scope",
@@ -105,12 +108,15 @@ class ApplicationCall:
 
     @property
     def name(self) -> str:
-        """The request, as a log line names it: GET /path from 127.0.0.1:50000."""
-        client = self.scope.get("client")
-        origin = f" from {client[0]}:{client[1]}" if client else ""
-        # Not the decoded path: that may have line breaks in it.
-        path = self.scope.get("raw_path", b"").decode("ascii")
-        return f"{self.scope.get('method', 'WebSocket')} {path}{origin}"
+        """The request, as a log line names it: GET /path from 127.0.0.1:50000.
+
+        By the scope, which is the application's to change: whatever it holds now, this is one line of text.
+        """
+        method, client = self.scope.get("method", "WebSocket"), self.scope.get("client")
+        path = self.scope.get("raw_path")  # not the decoded one: that may have line breaks in it
+        target = path.decode("ascii", "backslashreplace") if isinstance(path, bytes) else repr(path)
+        origin = f" from {':'.join(map(str, client))}" if isinstance(client, tuple | list) else ""
+        return f"{method} {target}{origin}".translate(CONTROLS)
 
     # ---- the application ----
 
@@ -151,14 +157,19 @@ class ApplicationCall:
             else:
                 log.error("%s: the application raised", self.name, exc_info=of_application(error))
         elif told is error:
-            log.debug("%s: ended when the client left", self.name)
+            log.log(self.CLOSED[self.state], "%s: ended by a send() %s", self.name, self.state.value)
         else:
-            log.info("%s: after the client had left, the application raised %r", self.name, error)
+            log.info("%s: %s, the application raised %r", self.name, self.state.value, error)
 
     def failed(self, error: BaseException | None) -> None:
         """The application has ended so and owes its client an answer."""
-        show = self.wire.runtime.show_failure
-        self.wire.app_failed(failure_status(error), None if show is None else show(self.scope, error))
+        page, show = None, self.wire.runtime.show_failure
+        if show is not None:
+            try:
+                page = show(self.scope, error)
+            except Exception:  # made of what the application left behind; its client is answered all the same
+                log.exception("%s: the failure cannot be shown", self.name)
+        self.wire.app_failed(failure_status(error), page)
 
     def ended(self, error: BaseException | None) -> None:
         """The application has returned, or raised `error`."""
@@ -193,6 +204,9 @@ class ApplicationCall:
         return refusal(message, str(self.state.value), self.SEND[self.state], reason)
 
 
+# What would break a line of the log.
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
+
 NO_APPLICATION = (
     "ASGI calls `await app(scope, receive, send)`, which failed: %s. "
     "Is the application declared with `def` in place of `async def`, or is it no ASGI application?"
@@ -202,10 +216,10 @@ NO_APPLICATION = (
 class Exchange(ApplicationCall):
     """One HTTP request and its response."""
 
-    CLOSED = (State.GONE,)
+    CLOSED: ClassVar[Mapping[Enum, int]] = {State.GONE: logging.DEBUG}
 
     __slots__ = (
-        "buffered",  # how many bytes of it
+        "buffered",  # bytes in `chunks`
         "chunks",  # what came of the body and was not received yet
         "client_closed",  # the client will send no more; it may still read
         "complete",  # the whole body has come
@@ -261,9 +275,9 @@ class Exchange(ApplicationCall):
                 self.buffered = 0
                 self.unreceived = not self.complete
                 return {"type": "http.request", "body": body, "more_body": self.unreceived}
-            if self.client_closed and self.state not in (State.DONE, State.GONE):
+            if self.client_closed and self.state not in OVER:
                 self.wire.client_left()  # who is told so is not expected to answer
-            if self.state in (State.DONE, State.GONE):
+            if self.state in OVER:
                 self.state = State.GONE
                 return {"type": "http.disconnect"}
             self.wire.want_body()
@@ -277,6 +291,8 @@ class Exchange(ApplicationCall):
         self.state = State.STARTED
         if trailers:
             self.trailers = []
+        if len(message) > 2 and "headers" not in message:
+            self.advise(message)
 
     def on_early_hint(self, message: Message) -> None:
         """Before http.response.start too, though ASGI does not say so: a hint is best when it is early."""
@@ -286,12 +302,19 @@ class Exchange(ApplicationCall):
         listener = self.wire.runtime.on_debug
         if listener is None:
             raise Unsendable("http.response.debug is for tests: no such extension is in this scope")
+        if not isinstance(message["info"], dict):
+            raise TypeError
         listener(self.scope, message["info"])
 
     def on_body_message(self, message: Message) -> None:
         self.write_body(body_of(message), flag(message, "more_body"))
-        if len(message) > 1 and "body" not in message and self.wire.runtime.show_failure is None:
-            for text in advice(message):  # a body that is misspelt; --debug tells it of every message
+        if len(message) > 1 + ("body" in message) + ("more_body" in message):
+            self.advise(message)
+
+    def advise(self, message: Message) -> None:
+        """Tell of a key that means nothing: where one is missing, it may be that one, misspelt."""
+        if self.wire.runtime.show_failure is None:  # --debug tells it of every message
+            for text in advice(message):
                 log.warning("%s: %s", self.name, text)
 
     def write_body(self, body: bytes, more_body: bool) -> None:
@@ -306,16 +329,14 @@ class Exchange(ApplicationCall):
             self.state = State.BODY if more_body else State.TRAILERS
 
     async def on_zerocopysend(self, message: Message) -> None:
-        file, offset = message["file"], message.get("offset")
-        part, more_body = FilePart(file, offset, message.get("count")), flag(message, "more_body")
-        await self.send_file(part)
-        if offset is None:  # as if it had been read
-            file.seek(part.offset + part.count)
+        more_body = flag(message, "more_body")
+        with FilePart.of(message["file"], message.get("offset"), message.get("count")) as part:
+            await self.send_file(part)
         self.write_body(b"", more_body)
 
     async def on_pathsend(self, message: Message) -> None:
-        with open_file(message["path"]) as file:
-            await self.send_file(FilePart(file, 0, None))
+        with FilePart.at(message["path"]) as part:
+            await self.send_file(part)
         self.write_body(b"", False)
 
     async def send_file(self, part: FilePart) -> None:
@@ -324,14 +345,17 @@ class Exchange(ApplicationCall):
         try:
             await self.wire.write_file(part)
         finally:
-            if self.state is State.FILE:
+            if self.state is State.FILE:  # neither has the client left, nor was the connection broken off
                 self.state = before
-        if self.state is State.GONE:
+        if self.state in self.CLOSED:
             raise self.refusal(None)
 
     def on_trailers(self, message: Message) -> None:
         assert self.trailers is not None  # TRAILERS
-        trailers = [*self.trailers, *message.get("headers", ())]
+        headers = list(message.get("headers", ()))
+        if wrong := are_headers(headers):
+            raise Unsendable(f"'headers' {wrong}")
+        trailers = [*self.trailers, *headers]
         if flag(message, "more_trailers"):
             self.trailers = trailers
         else:
@@ -345,7 +369,8 @@ class Exchange(ApplicationCall):
     def on_late(self, message: Message) -> None:
         """After a complete response ASGI has all messages ignored. Often it is a slip, and is told."""
         if message["type"] == "http.response.start" or message.get("body"):
-            told = refusal(message, str(self.state.value), ())
+            slip = "is a `return` missing behind the first answer?" if "status" in message else ""
+            told = refusal(message, str(self.state.value), (), slip)
             log.warning("%s: ignored a message of the application: %s", self.name, told)
 
     SEND = {
@@ -377,6 +402,7 @@ class Exchange(ApplicationCall):
             "http.response.debug": on_late,
         },
         State.GONE: {},  # ClientDisconnected
+        State.ENDED: {},
     }
 
     def refusal(self, message: object, reason: str = "") -> Exception:
@@ -392,8 +418,11 @@ class Exchange(ApplicationCall):
             if error is None:
                 log.error("%s: the application returned %s", self.name, UNFINISHED[self.state])
             self.failed(error)
-            self.state = State.GONE
+            self.state = State.ENDED
 
+
+# The states in which receive() gives http.disconnect.
+OVER = (State.DONE, State.GONE, State.ENDED)
 
 # How an application may leave its answer unfinished; in FILE, another task of its own is sending.
 UNFINISHED: Mapping[Enum, str] = {
@@ -428,14 +457,27 @@ def flag(message: Message, key: str) -> bool:
     raise TypeError
 
 
-def told_by(error: BaseException) -> BaseException | None:
-    """The ClientDisconnected that this error stems from: frameworks wrap it in their own, or in a group.
+# What frameworks raise in an application that asks for more after a disconnect, and what it says is no more
+# than that: Starlette's, FastAPI's and Litestar's, and Django's.
+DISCONNECTS = ("WebSocketDisconnect", "ClientDisconnect", "RequestAborted")
 
-    An error that was raised on purpose in its place (`raise … from`) is as good as the disconnect itself;
-    one that was raised on the way out may be a fault in the application's clean-up.
+
+def told_by(error: BaseException, passed: frozenset[int] = frozenset()) -> BaseException | None:
+    """The disconnect that this error stems from: frameworks wrap it in an error of their own, or in a group.
+
+    One that was raised on purpose in its place (`raise … from`) is as good as the disconnect itself, and is
+    returned; one that was raised on the way out may be a fault in the application's clean-up. `passed` are
+    the errors on the way to this one: a chain of them may be a ring.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return error if all(told_by(each) for each in error.exceptions) else None
-    if isinstance(error, ClientDisconnected) or (error.__cause__ is not None and told_by(error.__cause__)):
-        return error
-    return error.__context__ and told_by(error.__context__)
+    stands_for, found = error, error
+    while id(found) not in passed:
+        passed |= {id(found)}
+        if isinstance(found, ClientDisconnected) or type(found).__name__ in DISCONNECTS:
+            return stands_for
+        if isinstance(found, BaseExceptionGroup):
+            return stands_for if all(told_by(each, passed) for each in found.exceptions) else None
+        if found.__cause__ is not None:
+            found = found.__cause__
+        elif found.__context__ is not None:
+            stands_for = found = found.__context__
+    return None

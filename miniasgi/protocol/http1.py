@@ -18,7 +18,7 @@ from typing import Any
 import h11
 
 from ..asgi import Scope
-from ..messages import Unsendable, are_headers, are_links
+from ..messages import Unsendable, are_links, pair_fault
 from .connection import TURN, Connection
 from .exchange import Exchange, Headers
 from .file import FilePart
@@ -70,8 +70,7 @@ class Http1Connection(Connection):
         "head",  # the head of the response, until its first bytes leave with it
         "pumping",  # the pump runs; who finds it running need do nothing
         "request",  # the request that is being read or answered; None while the next one is awaited
-        "sent",  # bytes of the body that were written
-        "status",  # the status of the response
+        "response",  # the head of the response, once it has left
         "unwanted",  # bytes that were dropped of a body after its response
     )
 
@@ -82,9 +81,8 @@ class Http1Connection(Connection):
         self.request: h11.Request | None = None
         self.exchange: Exchange | WebSocketExchange | None = None
         self.head: h11.Response | None = None
+        self.response: h11.Response | None = None
         self.began = 0.0
-        self.status = 0
-        self.sent = 0
         self.unwanted = 0
         self.pumping = False
         self.expect_within(runtime.config.timeout_keep_alive)
@@ -270,13 +268,19 @@ class Http1Connection(Connection):
     def with_date_and_server(self, headers: Headers, ours: Container[bytes]) -> list[tuple[bytes, bytes]]:
         """The application's headers without those that are ours to set, and with what every answer has.
 
-        Raises Unsendable for names and values that are not bytes; h11 would encode a str.
+        Raises Unsendable for what is no pair of bytes: h11 would encode a str, and a generator can be looked
+        at only here.
         """
         lines = []
         names = set()
-        for name, value in headers:
-            if type(name) is not bytes or type(value) is not bytes:  # 0.2 µs for three headers
-                raise Unsendable("names and values of headers are bytes")
+        for line in headers:
+            try:
+                name, value = line
+                right = isinstance(name, bytes) and isinstance(value, bytes)
+            except (TypeError, ValueError):
+                right = False
+            if not right:
+                raise Unsendable(f"'headers' {pair_fault(line)}")
             lower = name.lower()
             if lower not in ours:
                 lines.append((name, value))
@@ -310,16 +314,34 @@ class Http1Connection(Connection):
             self.response_complete()
 
     async def write_file(self, part: FilePart) -> None:
+        if part.whole and self.head is not None:
+            self.cut_to_length(part, self.head)
         # h11 frames whatever has a length, and hands it back as it is.
-        for piece in self.frame(part, None):  # type: ignore[arg-type]
-            if isinstance(piece, FilePart):
-                await self.send_file(piece)
-            else:
-                self.transport.write(piece)
+        pieces = self.frame(part, None)
+        try:
+            for piece in pieces:
+                if isinstance(piece, FilePart):
+                    await self.send_file(piece)
+                else:
+                    self.transport.write(piece)
+        except BaseException:  # a send() that is cancelled, too: what was begun cannot be ended any more
+            self.break_off()
+            raise
+
+    def cut_to_length(self, part: FilePart, head: h11.Response) -> None:
+        """A file may have grown since it was asked for its length: what stood there then is sent."""
+        assert self.exchange is not None  # who asks for it
+        length = length_of(head)
+        if length is not None and length < part.count:
+            log.warning(
+                "%s: the file has %d bytes, of which the response's content-length lets %d be sent",
+                self.exchange.name,
+                part.count,
+                length,
+            )
+            part.count = length
 
     def write_trailers(self, headers: Headers) -> None:
-        if wrong := are_headers(headers):
-            raise Unsendable(f"'headers' {wrong}")
         taken = self.takes_trailers and not self.is_bodiless
         lines = [line for line in headers if taken and line[0].lower() not in LENGTHLESS_OWNS]
         self.write(self.frame(b"", h11.EndOfMessage(headers=lines)), 0)
@@ -329,17 +351,17 @@ class Http1Connection(Connection):
     def is_bodiless(self) -> bool:
         """Whether the response has no body, whatever its head says (RFC 9112 section 6.3)."""
         assert self.request is not None
-        status = self.status if self.head is None else self.head.status_code
-        return status in (204, 304) or self.request.method == b"HEAD"
+        head = self.head or self.response
+        return self.request.method == b"HEAD" or (head is not None and head.status_code in (204, 304))
 
-    def frame(self, body: bytes, end: h11.EndOfMessage | None) -> list[bytes]:
+    def frame(self, body: bytes | FilePart, end: h11.EndOfMessage | None) -> list[Any]:
         """The head, if it has not left yet, and this part of the body, as h11 puts them on the wire."""
         bodiless = self.is_bodiless
         events: list[h11.Event] = []
         if self.head is not None:
             events.append(self.head)
         if len(body) and not bodiless:
-            events.append(h11.Data(data=body))
+            events.append(h11.Data(data=body))  # type: ignore[arg-type]  # whatever has a length
         if end is not None:
             events.append(end)
         try:
@@ -347,20 +369,26 @@ class Http1Connection(Connection):
         except h11.LocalProtocolError as error:
             raise Unsendable(self.length_error(str(error), len(body))) from error
         if self.head is not None:
-            self.status, self.head = self.head.status_code, None
-        self.sent += 0 if bodiless else len(body)
+            self.response, self.head = self.head, None
+        if not (bodiless or isinstance(body, FilePart)):  # a file is counted as it is sent
+            self.sent += len(body)
         return parts
 
     def length_error(self, text: str, size: int) -> str:
         """h11's words, where they are about the length of the body with what they do not say."""
-        words = {"Too much data": "longer", "Too little data": "shorter"}
-        word = next((word for start, word in words.items() if text.startswith(start)), None)
-        if word is None:
-            return text
-        return (
-            f"the body is {word} than its content-length: {self.sent} bytes were sent before, and this "
-            f"message has {size}; a body of unknown length has no content-length, and is sent in chunks"
-        )
+        head = self.head or self.response
+        length = None if head is None else length_of(head)
+        if text.startswith("Too much data"):
+            return (
+                f"the body is longer than its content-length of {length} bytes: {self.sent} came before, "
+                f"this message has {size}; a body of unknown length has no content-length"
+            )
+        if text.startswith("Too little data"):
+            return (
+                f"the body ends with {self.sent + size} bytes, fewer than its content-length of {length}; "
+                "if more is to come, is 'more_body': True missing?"
+            )
+        return text
 
     def write(self, parts: list[bytes], size: int) -> None:
         """Hand the parts to the transport: as one where they are small, without copies where not."""
@@ -379,7 +407,10 @@ class Http1Connection(Connection):
             self.expect_within(self.runtime.config.timeout_body)
 
     def client_left(self) -> None:
-        self.close()
+        if self.response is None:
+            self.close()
+        else:
+            self.break_off()
 
     def app_failed(self, status: int, page: Page | None) -> None:
         self.refuse(status, page=page)
@@ -405,8 +436,8 @@ class Http1Connection(Connection):
             self.finish()
             return False
         self.h11.start_next_cycle()
-        self.request = None
-        self.status = self.sent = self.unwanted = 0
+        self.request = self.response = None
+        self.sent = self.unwanted = 0
         half_a_head = self.has_waiting_bytes()
         config = self.runtime.config
         self.expect_within(config.timeout_head if half_a_head else config.timeout_keep_alive)
@@ -429,9 +460,8 @@ class Http1Connection(Connection):
         """
         if self.h11.our_state in (h11.DONE, h11.MUST_CLOSE):
             self.close(linger=True)  # the response is complete, and what is wrong came behind it
-        elif self.head is None and self.h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            # HTTP/1.0 takes the end of the connection for that of the body, but not a reset.
-            self.abort(reset=self.request is not None and self.request.http_version == b"1.0")
+        elif self.response is not None:
+            self.break_off()
         else:
             phrase = REASONS[status]
             body = b"%d %s\n" % (status, phrase) + (text.encode("ascii", "replace") + b"\n" if text else b"")
@@ -449,7 +479,7 @@ class Http1Connection(Connection):
                 status_code=status, headers=self.with_date_and_server(lines, ()), reason=phrase
             )
             answer = writer.send(head)
-            self.status = status
+            self.response = head
             if self.request is None or self.request.method != b"HEAD":
                 answer += writer.send(h11.Data(data=body))
                 self.sent = len(body)
@@ -458,9 +488,17 @@ class Http1Connection(Connection):
                 self.log_access()
             self.close(linger=True)
 
+    def break_off(self) -> None:
+        """End the connection in the middle of a response, so that the client can tell.
+
+        HTTP/1.0 takes the end of the connection for that of the body, but not a reset.
+        """
+        self.abort(reset=self.request is not None and self.request.http_version == b"1.0")
+
     def log_access(self) -> None:
         if self.runtime.access is not None:
-            self.runtime.log_access(self.visit(), self.status, self.sent)
+            status = 0 if self.response is None else self.response.status_code
+            self.runtime.log_access(self.visit(), status, self.sent)
 
     def visit(self) -> Visit:
         client = f"{self.endpoint.client[0]}:{self.endpoint.client[1]}" if self.endpoint.client else "-"
@@ -478,7 +516,10 @@ class Http1Connection(Connection):
         assert self.request is not None  # an exchange has one
         deflate = self.runtime.config.ws_per_message_deflate
         agreed, extensions = acceptance(self.request, subprotocol, deflate)
-        lines = [*agreed, *self.with_date_and_server(headers, ACCEPTANCE_OWNS)]
+        lines = self.with_date_and_server(headers, ACCEPTANCE_OWNS)
+        if any(name.lower() == b"sec-websocket-protocol" for name, _ in lines):
+            raise Unsendable("websocket.accept names a subprotocol by 'subprotocol', not in 'headers'")
+        lines = [*agreed, *lines]
         try:
             switching = h11.InformationalResponse(status_code=101, headers=lines, reason=REASONS[101])
         except h11.LocalProtocolError as error:
@@ -537,6 +578,11 @@ def peer_error_text(error: h11.RemoteProtocolError) -> str:
     """h11's words for the broken rule, without the bytes that broke it: they are not ours to repeat."""
     rule = str(error).partition(": bytearray(")[0].partition(": b'")[0]
     return f"{rule} (RFC 9112)"
+
+
+def length_of(head: h11.Response) -> int | None:
+    """The content-length of a response, which h11 has checked."""
+    return next((int(value) for name, value in head.headers if name == b"content-length"), None)
 
 
 def check_head(request: h11.Request) -> None:

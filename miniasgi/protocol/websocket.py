@@ -11,9 +11,9 @@ import binascii
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import h11
 from wsproto import events
@@ -194,13 +194,13 @@ class State(Enum):
     DENYING = "after websocket.http.response.start"
     OPEN = "after websocket.accept"
     CLOSED = "after the application had closed the WebSocket"
-    GONE = "after the client had left"
+    GONE = "after websocket.disconnect"
 
 
 class WebSocketExchange(ApplicationCall):
     """One WebSocket as the application has it. Made by Http1Connection; ends when the application does."""
 
-    CLOSED = (State.CLOSED, State.GONE)
+    CLOSED: ClassVar[Mapping[Enum, int]] = {State.CLOSED: logging.WARNING, State.GONE: logging.DEBUG}
 
     __slots__ = (
         "buffered",  # bytes of messages that wait for receive()
@@ -253,24 +253,21 @@ class WebSocketExchange(ApplicationCall):
 
     def on_accept(self, message: Message) -> None:
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
-        headers = list(message.get("headers", ()))
-        if any(name.lower() == b"sec-websocket-protocol" for name, _ in headers):
-            raise Unsendable("websocket.accept names a subprotocol by 'subprotocol', not in 'headers'")
-        self.wire = self.wire.upgrade(self, headers, message.get("subprotocol"))
+        self.wire = self.wire.upgrade(self, message.get("headers", ()), message.get("subprotocol"))
         self.state = State.OPEN
         self.wire.begin()
 
     def on_deny(self, message: Message) -> None:
         """Closed before it was accepted: "the server must close the connection with … 403" (ASGI)."""
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
+        code_and_reason(message)  # of no use here, but no less wrong
         self.wire.write_response(403, [(b"content-length", b"0"), CLOSE], False)
         self.wire.write_body(b"", False)
         self.denied()
 
     def on_denial_start(self, message: Message) -> None:
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
-        headers = [line for line in message.get("headers", ()) if line[0].lower() != b"connection"]
-        self.wire.write_response(message["status"], [*headers, CLOSE], False)
+        self.wire.write_response(message["status"], [*message.get("headers", ()), CLOSE], False)
         self.state = State.DENYING
 
     def on_denial_body(self, message: Message) -> None:
@@ -292,11 +289,7 @@ class WebSocketExchange(ApplicationCall):
 
     def on_close(self, message: Message) -> None:
         assert isinstance(self.wire, WebSocketConnection)  # OPEN
-        code, reason = message.get("code", CloseReason.NORMAL_CLOSURE), message.get("reason") or ""
-        if not isinstance(code, int) or code not in SENDABLE_CODES or not isinstance(reason, str):
-            raise TypeError
-        reason.encode()  # raises UnicodeError here, where the close frame is not begun yet
-        self.wire.say_close(code, reason)
+        self.wire.say_close(*code_and_reason(message))
         self.state = State.CLOSED
 
     def denied(self) -> None:
@@ -324,6 +317,15 @@ class WebSocketExchange(ApplicationCall):
             self.failed(error)
 
 
+def code_and_reason(message: Message) -> tuple[int, str]:
+    """Of websocket.close. Raises TypeError or UnicodeError for what no close frame can have."""
+    code, reason = message.get("code", CloseReason.NORMAL_CLOSURE), message.get("reason") or ""
+    if not isinstance(code, int) or code not in SENDABLE_CODES or not isinstance(reason, str):
+        raise TypeError
+    reason.encode()
+    return code, reason
+
+
 # ---- wsproto's side ---------------------------------------------------------------------------------------
 
 # How long the client may take to answer our close frame, once it has taken what stands before it.
@@ -348,7 +350,6 @@ class WebSocketConnection(Connection):
         "exchange",  # the ASGI side
         "owed_pong",  # the answer to the client's last ping, while it does not take what we write
         "parts",  # what has come of the message under way
-        "sent",  # bytes of messages that were sent
         "size",  # bytes in `parts`
         "step",  # how many bytes wsproto is given at a time
         "visit",  # for the access log, at the end
@@ -372,7 +373,6 @@ class WebSocketConnection(Connection):
         self.owed_pong: events.Pong | None = None
         self.parts: list[Any] = []  # all str or all bytes
         self.size = 0
-        self.sent = 0
         self.awaiting_pong = False
 
     def __repr__(self) -> str:

@@ -139,7 +139,7 @@ async def test_nothing_else_can_be_sent_while_a_file_is(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x")
     await walked.send({"type": "http.response.pathsend", "path": str(path)})
-    assert "was sent while a file was being sent" in told[0]
+    assert "was sent while another send() was sending a file, which is to be awaited first" in told[0]
     assert walked.state is State.DONE
 
 
