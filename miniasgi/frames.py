@@ -5,6 +5,7 @@ is not ours. Used on the way to an error text alone.
 """
 
 import gc
+import inspect
 import linecache
 import os
 import sys
@@ -32,11 +33,21 @@ def is_installed(file: str) -> bool:
 
 
 def senders() -> list[str]:
-    """Who called into miniasgi: the innermost line outside of it, and the application's own above that.
+    """Who called into miniasgi: the application's own line, then that of the library that it went through.
 
     Empty where that cannot be seen, as in a task that was made of `send()` itself.
     """
-    return [place(*line) for line in outside(calling(sys._getframe(1)))]
+    return [
+        f"{of_package(place(*line))} (a library)"
+        if is_installed(line[0].f_code.co_filename)
+        else place(*line)
+        for line in reversed(outside(calling(sys._getframe(1))))
+    ]
+
+
+def of_package(path: str) -> str:
+    """The path of an installed file, from its package on."""
+    return path.rpartition(f"-packages{os.sep}")[2].removeprefix(STANDARD_LIBRARY)
 
 
 def places(lines: Iterable[FrameLine]) -> list[str]:
@@ -69,10 +80,23 @@ def outside(lines: Iterable[FrameLine]) -> list[FrameLine]:
 
 
 def calling(frame: FrameType | None) -> Iterator[FrameLine]:
-    """A running stack, from this frame outwards."""
+    """A running stack, from this frame outwards, as far as that is who asked for it.
+
+    A coroutine is run by another one, or by asyncio; by any other function only where the loop is not
+    written in Python, and that is who runs the loop.
+    """
     while frame is not None:
         yield frame, frame.f_lineno
-        frame = frame.f_back
+        inner, frame = frame, frame.f_back
+        if frame is None or not inner.f_code.co_flags & COROUTINE:
+            continue
+        if not (frame.f_code.co_flags & MAY_AWAIT or is_ours(frame.f_code.co_filename)):
+            return
+
+
+# What a function is, by its code's flags. A generator may be a coroutine's `__await__`.
+COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+MAY_AWAIT = COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 
 def raising(error: BaseException) -> list[FrameLine]:

@@ -5,6 +5,7 @@ import sys
 import traceback
 
 import pytest
+import uvloop
 
 from miniasgi import frames
 from miniasgi.asgi import ASGIError
@@ -28,11 +29,11 @@ def test_the_sender_is_the_line_of_the_application():
     assert line.endswith(", in test_the_sender_is_the_line_of_the_application")
 
 
-def test_a_library_is_named_and_the_application_above_it(tmp_path):
+def test_a_library_is_named_below_the_application(tmp_path):
     call = library(tmp_path, "def inner(f):\n    return f()\n\ndef call(f):\n    return inner(f)\n")
-    first, second = call(senders)
-    assert first.endswith("site-packages/library.py, line 2, in inner")
-    assert second.endswith("in test_a_library_is_named_and_the_application_above_it")
+    own, through = call(senders)
+    assert own.endswith("in test_a_library_is_named_below_the_application")
+    assert through == "library.py, line 2, in inner (a library)"
 
 
 def test_where_nobody_outside_is_on_the_stack_there_is_no_sender(monkeypatch):
@@ -116,7 +117,20 @@ def asynchronous_library(**names):
 
 def test_what_a_library_does_in_a_task_is_not_put_on_who_runs_the_loop():
     [line] = asyncio.run(asynchronous_library()["call"](senders))
-    assert line.startswith("/x/site-packages/library.py, line 3, in call")
+    assert line == "library.py, line 3, in call (a library)"
+
+
+def test_who_runs_a_loop_that_is_not_written_in_python_is_no_sender():
+    found = []
+
+    async def send():
+        found.append(senders())
+
+    loop = uvloop.new_event_loop()
+    loop.run_until_complete(send())
+    loop.close()
+    [[line]] = found
+    assert line.endswith(", in send")
 
 
 def test_what_miniasgi_calls_is_put_on_who_called_miniasgi():

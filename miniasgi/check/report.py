@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any, NamedTuple
 
-from ..frames import calling, is_installed, places, raising, summary
+from ..frames import calling, places, raising, summary
 from ..observe.watchdog import Stall
 from ..process import awaits_explained
 
@@ -118,7 +118,7 @@ class Report(logging.Handler):
 
     def on_advice(self, text: str, lines: list[str]) -> None:
         text, _, rule = text.partition("\n")
-        foreign = bool(lines) and all(map(is_installed, lines))
+        foreign = bool(lines) and lines[0].endswith("(a library)")
         self.find(Mark.ADVICE, text + (" (not by your own code)" if foreign else ""), [*lines, rule])
 
     def find(
