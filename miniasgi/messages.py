@@ -8,6 +8,7 @@ for. It knows no connection and no state of one.
 
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -398,15 +399,23 @@ class Shown(reprlib.Repr):
         self.maxdict = self.maxlist = self.maxtuple = 8
         self.maxstring = self.maxother = 80
 
-    def repr_bytes(self, value: bytes, _level: int) -> str:
-        return repr(value) if len(value) <= 60 else f"{value[:40]!r}... ({len(value)} bytes)"
+    def repr1(self, value: Any, level: int) -> str:
+        """By what the value is; reprlib goes by its type's name, and makes the whole text of all others."""
+        if isinstance(value, bytes | bytearray):
+            return repr(value) if len(value) <= 60 else f"{value[:40]!r}... ({len(value)} bytes)"
+        if isinstance(value, MutableMapping):
+            return self.repr_mapping(value, level)
+        if isinstance(value, str):
+            return self.repr_str(value, level)
+        return super().repr1(value, level)
 
-    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
+    def repr_mapping(self, value: MutableMapping[Any, Any], level: int) -> str:
         """In the order in which it was written; reprlib would sort it."""
         if level <= 0:
             return "{...}"
-        pairs = [f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in value.items()]
-        return "{" + ", ".join(pairs[: self.maxdict] + ["..."] * (len(pairs) > self.maxdict)) + "}"
+        first = islice(value.items(), self.maxdict)
+        pairs = [f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in first]
+        return "{" + ", ".join(pairs + ["..."] * (len(value) > self.maxdict)) + "}"
 
 
 shown = Shown().repr

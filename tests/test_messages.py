@@ -1,13 +1,14 @@
 """The catalogue of messages, and the text for one that cannot be sent."""
 
 import re
+from collections import UserDict
 from http import HTTPStatus
 
 import pytest
 
 from miniasgi.asgi import ASGIError
 from miniasgi.lifespan import SEND as LIFESPAN_SEND
-from miniasgi.messages import KINDS, advice, fault, refusal
+from miniasgi.messages import KINDS, advice, fault, refusal, shown
 from miniasgi.protocol.exchange import Exchange
 from miniasgi.protocol.websocket import WebSocketExchange
 
@@ -145,3 +146,21 @@ def test_a_long_message_is_shortened():
     text = str(refusal({"type": "a", "body": b"x" * 10**6, "list": list(range(10**4))}, "now", ()))
     assert len(text) < 800
     assert "(1000000 bytes)" in text
+
+
+class OwnDict(dict):
+    """As the multi-dicts of frameworks are."""
+
+
+@pytest.mark.parametrize("body", [bytes, bytearray], ids=["bytes", "bytearray"])
+@pytest.mark.parametrize("kind", [dict, OwnDict, UserDict])
+def test_of_a_long_value_only_its_beginning_is_made_into_text(kind, body):
+    text = shown(kind({"type": "a", "body": body(10**6), **{f"key {n}": n for n in range(100)}}))
+    assert text.startswith("{'type': 'a', 'body': " + ("bytearray(b'" if body is bytearray else "b'"))
+    assert "(1000000 bytes), 'key 0': 0, " in text
+    assert text.endswith(", ...}")
+    assert len(text) < 400
+
+
+def test_a_text_of_a_class_of_its_own_is_shortened():
+    assert len(shown(type("Markup", (str,), {})("x" * 10**6))) < 100

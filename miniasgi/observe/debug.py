@@ -50,7 +50,7 @@ class Failure:
         target = self.scope["raw_path"] + (
             b"?" + self.scope["query_string"] if self.scope["query_string"] else b""
         )
-        return f"{self.scope.get('method', 'WebSocket')} {target.decode('ascii')}"
+        return f"{self.scope.get('method', 'WebSocket')} {target.decode('ascii', 'backslashreplace')}"
 
     @property
     def summary(self) -> str:

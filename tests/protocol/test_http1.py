@@ -8,8 +8,10 @@ import sys
 
 import h11
 import pytest
+from starlette.requests import Request
 
 from miniasgi.asgi import ASGIError, ClientDisconnected
+from miniasgi.observe import debug
 from miniasgi.protocol.connection import TURN
 from miniasgi.protocol.http1 import HIGH_WATER, MAX_UNWANTED, ON_EVENT
 from tests.applications import echo, hello, read_body, respond
@@ -600,6 +602,97 @@ async def test_an_error_that_a_framework_makes_of_the_disconnect_is_not_logged(c
     assert record.levelname == "INFO"
     assert "after http.disconnect, the application raised RuntimeError('client gone')" in record.getMessage()
     assert record.exc_info is None
+
+
+CHANGES = {
+    "no raw path": {"raw_path": None},
+    "raw path not in ASCII": {"raw_path": "/é".encode()},
+    "one of the client's": {"client": ("1.2.3.4",)},
+    "no client": {"client": None},
+    "client of any kind": {"client": 5},
+    "no headers": {"headers": None},
+    "method": {"method": None},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("end", ["raise", "return", "late", "misuse"])
+@pytest.mark.parametrize("show_failure", [None, debug.show_failure], ids=["", "debug"])
+async def test_whatever_an_application_makes_of_its_scope_its_client_is_answered(
+    change, end, show_failure, caplog
+):
+    async def app(scope, receive, send):
+        scope.update(change)
+        if end == "raise":
+            raise ValueError
+        if end == "late":
+            await respond(send)
+            await send({"type": "http.response.body", "body": b"late"})
+        if end == "misuse":
+            await send({"type": "http.response.body"})
+
+    client = MemoryClient(app)
+    client.runtime.show_failure = show_failure
+    await client.send(GET)
+    assert client.written.startswith(b"HTTP/1.1 200 " if end == "late" else b"HTTP/1.1 500 ")
+    assert caplog.records
+    assert not client.runtime.calls
+
+
+async def test_what_an_application_puts_into_its_scope_stays_one_line_of_the_log(caplog):
+    async def app(scope, receive, send):
+        scope["client"] = ("1.2.3.4\nERROR forged\u2028", 1)
+
+    await MemoryClient(app).send(GET)
+    [record] = caplog.records
+    assert r" from 1.2.3.4\x0aERROR forged\x2028:1: the application returned" in record.getMessage()
+
+
+async def test_what_an_application_sends_after_it_returned_is_told_so():
+    told, tasks = [], []
+
+    async def late(send):
+        await asyncio.sleep(0)
+        with pytest.raises(ASGIError) as caught:
+            await send({"type": "http.response.start", "status": 200})
+        told.append(str(caught.value))
+
+    async def app(scope, receive, send):
+        tasks.append(asyncio.create_task(late(send)))
+        told.append((await receive())["type"])
+
+    await MemoryClient(app).send(GET)
+    assert told[0] == "http.request"
+    assert told[1].startswith("http.response.start was sent after the application had returned\n")
+
+
+async def test_a_disconnect_in_a_framework_s_own_words_is_not_logged(caplog):
+    caplog.set_level("INFO")
+
+    async def app(scope, receive, send):
+        request = Request(scope, receive)
+        await request.body()
+
+    client = MemoryClient(app)
+    await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n1")
+    client.transport.lose()
+    await client.turns()
+    assert not caplog.records
+
+
+async def test_errors_whose_contexts_are_a_ring_are_logged(caplog):
+    async def app(scope, receive, send):
+        await receive()
+        await receive()
+        first, second = ValueError("first"), ValueError("second")
+        first.__cause__, second.__context__ = second, ExceptionGroup("a group", [first])
+        raise first
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    client.transport.lose()
+    await client.turns()
+    assert "ValueError: first" in caplog.text
 
 
 # ---- the application's mistakes ----
