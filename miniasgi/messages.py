@@ -354,13 +354,14 @@ def refusal(message: object, state: str, allowed: Iterable[str], reason: str = "
     """The error for a message that cannot be sent.
 
     `state` completes "… was sent", `allowed` are the types that may be sent in it. `reason` is why this one
-    cannot, where the catalogue does not know.
+    cannot, or how that may have come, where the catalogue does not know.
     """
     allowed = list(allowed)
     name = message.get("type") if isinstance(message, MutableMapping) else None
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is not None and name not in allowed:
-        wrong = f"{name} was sent {state}{wrong_protocol(str(name), allowed)}"
+        why = f"; {reason}" if reason else wrong_protocol(str(name), allowed)
+        wrong = f"{name} was sent {state}{why}"
     else:
         wrong = fault(message) or reason
     example = kind if name in allowed else KINDS.get(allowed[0]) if allowed else None

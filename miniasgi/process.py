@@ -25,6 +25,7 @@ from .config import ConfigError, make_config
 from .frames import is_ours, short
 from .listen import open_sockets, url_of
 from .loading import load_app
+from .messages import row
 from .server import CLEAN_UP, Server, Stopped
 from .tls_context import tls_context
 from .version import __version__
@@ -158,7 +159,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def awaits_explained() -> Iterator[None]:
-    """While the block runs, Python's warning of a `send()` without `await` is an error in the log.
+    """While the block runs, Python's warning of a call without `await` is an error in the log.
 
     It is no exception: the call made a coroutine, which nobody ran. Python notices, and only warns.
     """
@@ -172,17 +173,10 @@ def awaits_explained() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        found = NEVER_AWAITED.match(str(message))
-        if found is None:
-            before(message, category, filename, lineno, file, line)
-            return
-        name, text = found[1], linecache.getline(filename, lineno).strip()
-        what = f"{name}() was called without `await`, so that nothing was {PARTICIPLES[name]}"
-        if is_ours(filename):  # the coroutine was dropped late: whoever made it is not known any more
-            log.error("%s", what)
+        if found := NEVER_AWAITED.fullmatch(str(message)):
+            log.error("%s", without_await(found[1], filename, lineno))
         else:
-            where = f"{short(filename)}, line {lineno}"
-            log.error("%s: %s\n  the line     %s\n  in its place await %s", where, what, text, text)
+            before(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
     try:
@@ -191,8 +185,39 @@ def awaits_explained() -> Iterator[None]:
         warnings.showwarning = before
 
 
-PARTICIPLES = {"send": "sent", "receive": "received"}
-NEVER_AWAITED = re.compile(r"coroutine '[\w.<>]*?\.(?:recorded_)?(send|receive)' was never awaited")
+NEVER_AWAITED = re.compile(r"coroutine '(.+)' was never awaited")
+# The coroutine functions behind what an application is given, by their qualified names.
+GIVEN = re.compile(
+    r"(?:ApplicationCall|Exchange|WebSocketExchange|Lifespan)\.(send|receive)|.*\.recorded_(send|receive)"
+)
+
+
+def without_await(coroutine: str, filename: str, number: int) -> str:
+    """What is told of a coroutine that was dropped at this line without having run."""
+    given = GIVEN.fullmatch(coroutine)
+    name = given[1] or given[2] if given else coroutine.rpartition(".")[2]
+    effect = {"send": "nothing was sent", "receive": "nothing was received"} if given else {}
+    what = f"{name}() was called without `await`, so that {effect.get(name, 'it did not run')}"
+    if is_ours(filename):  # the coroutine was dropped late: whoever made it is not known any more
+        return what
+    line = linecache.getline(filename, number).strip()
+    awaited = re.sub(rf"^((?:return |[\w.]+ = )?)(\S*\b{name}\()", r"\1await \2", line)
+    rows = [row("the line", line)] if line else []
+    if awaited != line:
+        rows.append(row("in its place", awaited, *[ASYNC_DEF] * is_in_plain_function(filename, number)))
+    return "\n".join([f"{short(filename)}, line {number}: {what}", *rows])
+
+
+ASYNC_DEF = "(in an `async def`; a `def` cannot await)"
+
+
+def is_in_plain_function(filename: str, number: int) -> bool:
+    """Whether the function around this line is a `def`, by the nearest one above that is indented less."""
+    *above, line = linecache.getlines(filename)[:number] or [""]
+    indent = len(line) - len(line.lstrip())
+    heads = [each for each in above if each.lstrip().startswith(("def ", "async def "))]
+    around = [each for each in heads if len(each) - len(each.lstrip()) < indent]
+    return bool(around) and around[-1].lstrip().startswith("def ")
 
 
 def configure_logging(level: str) -> None:

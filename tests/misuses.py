@@ -55,6 +55,21 @@ async def str_body(receive, send):
     await send({"type": "http.response.body", "body": "hello"})
 
 
+async def misspelt_headers_key(receive, send):
+    await send({"type": "http.response.start", "status": 200, "header": [(b"content-type", b"text/html")]})
+    await send(BODY)
+
+
+async def misspelt_more_body_key(receive, send):
+    await send(START)
+    await send({"type": "http.response.body", "body": b"hello", "more": True})
+
+
+async def body_by_another_name(receive, send):
+    await send(START)
+    await send({"type": "http.response.body", "content": b"hello"})
+
+
 async def misspelt_body_key(receive, send):
     await send(START)
     await send({"type": "http.response.body", "bdoy": b"hello"})
@@ -97,6 +112,21 @@ async def less_than_promised(receive, send):
 async def send_not_awaited(receive, send):
     send({"type": "http.response.start", "status": 200})
     send({"type": "http.response.body", "body": b"hello"})
+
+
+async def wrapped_send_not_awaited(receive, send):
+    async def send_wrapper(message):
+        await send(message)
+
+    send_wrapper(START)
+
+
+async def send_of_one_s_own_not_awaited(receive, send):
+    class Mail:
+        async def send(self, text):
+            """Of no ASGI."""
+
+    Mail().send("hello")
 
 
 async def receive_not_awaited(receive, send):
@@ -164,6 +194,16 @@ async def close_code_of_1006(receive, send):
 async def str_close_code(receive, send):
     await send({"type": "websocket.accept"})
     await send({"type": "websocket.close", "code": "1000"})
+
+
+async def str_close_code_of_a_denial(receive, send):
+    await send({"type": "websocket.close", "code": "1000"})
+
+
+async def send_after_close(receive, send):
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close"})
+    await send({"type": "websocket.send", "text": "hello"})
 
 
 async def no_answer_to_the_handshake(receive, send):

@@ -20,6 +20,7 @@ from miniasgi.protocol.exchange import State
 from tests.applications import hello, read_body
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: more than any socket takes at once
+LONG = 200_000_000  # more than a client of TLS takes in that does not read
 
 
 def serve(app, **options):
@@ -73,6 +74,12 @@ async def converse(server, request):
     answer = await reader.read()
     writer.close()
     return answer
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -205,8 +212,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_file_ends_it(file, caplog
         await asyncio.wait_for(ended.wait(), 1)
         assert isinstance(told[0], ClientDisconnected)
         assert told[1] == {"type": "http.disconnect"}
-        while server.runtime.connections:
-            await asyncio.sleep(0.01)
+        await until(lambda: not server.runtime.connections)
         assert descriptors() <= before
     assert not caplog.records
 
@@ -343,12 +349,13 @@ async def test_a_file_that_was_given_up_in_the_middle_is_the_end_of_its_connecti
 ):
     """Whatever were sent behind it would stand inside the body that was promised."""
     told = []
+    os.truncate(file, LONG)
 
     async def app(scope, receive, send):
         if scope["path"] == "/next":
             await hello(scope, receive, send)
             return
-        await send(start(length(len(CONTENT))))
+        await send(start(length(LONG)))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(send(path_of(file)), 0.1)
         with pytest.raises(ClientDisconnected, match=r"nothing can be sent after http\.disconnect"):
@@ -361,16 +368,15 @@ async def test_a_file_that_was_given_up_in_the_middle_is_the_end_of_its_connecti
     async with serve(app, lifespan="off", **options) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context, limit=1000)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\n\r\n")
-        while len(told) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(told) == 2)
         got = b""
         with contextlib.suppress(ConnectionResetError):
             while data := await reader.read(2**20):
                 got += data
         writer.close()
     body = got.partition(b"\r\n\r\n")[2]
-    assert len(body) < len(CONTENT)
-    assert CONTENT.startswith(body)
+    assert len(body) < LONG
+    assert body.strip(b"\0") in CONTENT
     assert told[1] == {"type": "http.disconnect"}
 
 
@@ -390,8 +396,7 @@ async def test_a_copy_that_cannot_begin_is_the_end_of_its_connection(file, monke
 
     async with serve(app, lifespan="off") as server:
         answer = await converse(server, GET)
-        while server.runtime.calls:
-            await asyncio.sleep(0.01)
+        await until(lambda: not server.runtime.calls)
     assert b"sorry" not in answer
     assert not answer.endswith(b"0\r\n\r\n")
     assert not caplog.records
@@ -435,8 +440,7 @@ async def test_a_file_that_the_application_closes_in_the_meantime_is_sent_to_its
         await send(start())
         with file.open("rb") as opened:
             sending_ = asyncio.create_task(send(part_of(opened)))
-            while not sent:
-                await asyncio.sleep(0.01)
+            await until(lambda: sent)
         with other.open("rb"):  # takes over the number of the file that was closed
             await sending_
 
@@ -470,11 +474,9 @@ async def test_a_client_that_leaves_before_the_file_has_its_turn_ends_it(file, c
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
             writer.write(GET)
             await reader.readexactly(1000)
-            while not any(call.state is State.FILE for call in server.runtime.calls):
-                await asyncio.sleep(0.01)
+            await until(lambda: any(call.state is State.FILE for call in server.runtime.calls))
             writer.transport.abort()
-            while not told or server.runtime.calls:
-                await asyncio.sleep(0.01)
+            await until(lambda: told and not server.runtime.calls)
     assert isinstance(told[0], ClientDisconnected)
     assert not caplog.records
 
@@ -528,14 +530,14 @@ async def test_through_tls_a_file_is_read(file, certificates, monkeypatch):
 
 async def test_a_client_on_tls_that_leaves_in_the_middle_of_a_file_ends_it(file, certificates, caplog):
     told = []
+    os.truncate(file, LONG)
     context = ssl.create_default_context(cafile=certificates.ca)
     async with serve(sending(start(), path_of(file), told=told), ssl_certfile=certificates.server) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
         writer.write(GET)
         await reader.readexactly(1000)
         writer.transport.abort()
-        while not told or server.runtime.calls:
-            await asyncio.sleep(0.01)
+        await until(lambda: told and not server.runtime.calls)
     assert isinstance(told[0], ClientDisconnected)
     assert not caplog.records
 

@@ -46,13 +46,19 @@ WEBSOCKET = {
     "subprotocol_not_offered": "websocket.accept chose the subprotocol 'chat', but the client offered []",
     "subprotocol_as_header": "websocket.accept names a subprotocol by 'subprotocol', not in 'headers'",
     "close_code_of_1006": "'code' of websocket.close is 1006, which no close frame may have (RFC 6455 section 7.4)",
+    "str_close_code_of_a_denial": "'code' of websocket.close is '1000' (str), but takes an int, such as 1000",
     "str_close_code": "'code' of websocket.close is '1000' (str), but takes an int, such as 1000",
 }
 # Misuses that raise nothing in the application: what the log says.
 TOLD = {
-    "start_after_the_end": "ignored a message of the application: http.response.start was sent after the response was complete",
+    "start_after_the_end": "ignored a message of the application: http.response.start was sent after the response was complete; is a `return` missing behind the answer?",
     "misspelt_body_key": "http.response.body has the key 'bdoy', which means nothing; did you mean 'body'?",
+    "misspelt_headers_key": "http.response.start has the key 'header', which means nothing; did you mean 'headers'?",
+    "misspelt_more_body_key": "http.response.body has the key 'more', which means nothing; did you mean 'more_body'?",
+    "body_by_another_name": "http.response.body has the key 'content', which means nothing; its keys are 'body' and 'more_body'",
     "send_not_awaited": "send() was called without `await`, so that nothing was sent",
+    "wrapped_send_not_awaited": "send_wrapper() was called without `await`, so that it did not run",
+    "send_of_one_s_own_not_awaited": "send() was called without `await`, so that it did not run",
     "receive_not_awaited": "receive() was called without `await`, so that nothing was received",
     "no_answer": "the application returned without an answer: it sent no http.response.start",
     "half_an_answer": "in the middle of its answer: it sent no http.response.body without more_body",
@@ -135,6 +141,9 @@ def test_a_misuse_that_raises_nothing_is_told(server, name):
         source = inspect.getsource(misuses).splitlines()[number - 1].strip()
         assert server.wait_for("  the line     ") == f"  the line     {source}"
         assert server.wait_for("  in its place ") == f"  in its place await {source}"
+        assert "async def" not in server.output
+    if name == "send_of_one_s_own_not_awaited":
+        server.wait_for('  in its place await Mail().send("hello")')
 
 
 def test_an_upper_case_header_is_served_as_it_is(server):
@@ -164,13 +173,23 @@ def test_every_misuse_has_its_test():
         and list(inspect.signature(each).parameters) == ["receive", "send"]
     }
     tested = HTTP.keys() | WEBSOCKET.keys() | TOLD.keys() | {"upper_case_header"}
-    assert there - {"no_answer_to_the_handshake"} == tested
+    assert there - {"no_answer_to_the_handshake", "send_after_close"} == tested
 
 
 def test_a_handshake_without_an_answer_is_told(server):
     with pytest.raises(InvalidStatus):
         connect(server.url.replace("http", "ws") + "/no_answer_to_the_handshake")
     server.wait_for("the application returned without an answer to the handshake")
+
+
+def test_a_message_after_one_s_own_close_is_told(server):
+    url = server.url.replace("http", "ws") + "/send_after_close"
+    with connect(url) as client, pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=10)
+    assert closed.value.rcvd.code == 1000
+    line = server.wait_for("ended by a send() after the application had closed the WebSocket")
+    assert "WARNING" in line
+    assert "WebSocket /send_after_close from 127.0.0.1:" in line
 
 
 # ---- lifespan, and what is no application -----------------------------------------------------------------
@@ -218,5 +237,7 @@ def test_a_function_that_is_not_async_is_told(process):
     server = process("tests.misuses:not_async")
     assert httpx.get(server.url).status_code == 500
     line = server.wait_for("ASGI calls `await app(scope, receive, send)`, which failed: ")
+    server.wait_for('  in its place await send({"type": "http.response.start", "status": 200})')
+    server.wait_for(" " * 15 + "(in an `async def`; a `def` cannot await)")
     assert "Is the application declared with `def` in place of `async def`" in line
     assert "Traceback" not in server.output

@@ -369,7 +369,7 @@ class Exchange(ApplicationCall):
     def on_late(self, message: Message) -> None:
         """After a complete response ASGI has all messages ignored. Often it is a slip, and is told."""
         if message["type"] == "http.response.start" or message.get("body"):
-            slip = "is a `return` missing behind the first answer?" if "status" in message else ""
+            slip = "is a `return` missing behind the answer?" if "status" in message else ""
             told = refusal(message, str(self.state.value), (), slip)
             log.warning("%s: ignored a message of the application: %s", self.name, told)
 
