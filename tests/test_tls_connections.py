@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -269,9 +270,10 @@ async def until(condition):
             await asyncio.sleep(0)
 
 
-async def test_a_client_without_the_required_certificate_is_refused_without_a_word(
-    tls, secure, client_context, certificates, quiet
+async def test_a_client_without_the_required_certificate_is_refused(
+    tls, secure, client_context, certificates, quiet, caplog
 ):
+    caplog.set_level("INFO")
     scopes = []
     options = {"ssl_ca_certs": certificates.ca, "ssl_cert_reqs": "required"}
     async with tls(record(scopes), **options) as server:
@@ -282,24 +284,46 @@ async def test_a_client_without_the_required_certificate_is_refused_without_a_wo
         writer.write(GET)
         await reader.readuntil(b"seen")
     assert len(scopes) == 1
+    assert (
+        len(re.findall(r"No TLS with 127\.0\.0\.1:\d+: peer did not return a certificate", caplog.text)) == 2
+    )
 
 
-async def test_a_client_with_a_stranger_s_certificate_is_refused_without_a_word(
-    tls, secure, client_context, certificates, quiet
+async def test_a_client_with_a_stranger_s_certificate_is_refused(
+    tls, secure, client_context, certificates, quiet, caplog
 ):
+    caplog.set_level("INFO")
     options = {"ssl_ca_certs": certificates.ca, "ssl_cert_reqs": "optional"}
     async with tls(hello, **options) as server:
         context = client_context()
         context.load_cert_chain(certificates.stranger)
         with pytest.raises(ssl.SSLError, match="(?i)unknown[ _]ca"):
             await ask(secure, server, context)
+    assert "certificate verify failed (none of the authorities given has signed the client's)" in caplog.text
 
 
-async def test_plain_http_on_a_tls_port_is_closed_without_a_word(tls, raw, secure, quiet):
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+async def test_a_client_that_does_not_know_who_signed_the_certificate_is_told_of(
+    tls, need, version, quiet, caplog
+):
+    caplog.set_level("INFO")
+    command = [need("curl", install="curl"), "-s", "--noproxy", "*", "--tls-max", version]
+    async with tls(hello) as server:
+        code, *_ = await run_program(*command, f"https://127.0.0.1:{server.port}/")
+        assert code == 60  # CURLE_PEER_FAILED_VERIFICATION
+        await until(lambda: not server.runtime.connections)
+    assert "alert unknown ca (the client does not know who signed the server's certificate)" in caplog.text
+
+
+async def test_plain_http_on_a_tls_port_is_closed(tls, raw, secure, quiet, caplog):
+    caplog.set_level("INFO")
     async with tls(hello) as server:
         reader, writer = await raw(server)
         writer.write(GET)
         assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert re.search(
+            r"No TLS with 127\.0\.0\.1:\d+: http request \(this port serves https\)", caplog.text
+        )
         writer.close()
         reader, writer = await secure(server)
         writer.write(GET)
@@ -437,7 +461,7 @@ async def test_a_client_that_leaves_in_mid_upload_is_told_at_once(tls, client_co
         while (await receive())["type"] != "http.disconnect":
             pass
         told.put_nowait(asyncio.get_running_loop().time())
-        with pytest.raises(OSError, match="after websocket.disconnect"):
+        with pytest.raises(OSError, match="after http.disconnect"):
             await send({"type": "http.response.start", "status": 200})
         told.put_nowait("raised")
 

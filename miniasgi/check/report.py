@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any, NamedTuple
 
+from ..awaits import awaits_explained
 from ..frames import calling, places, raising, summary
 from ..observe.watchdog import Stall
-from ..process import awaits_explained
 
 SOUND, WRONG_FOUND, CANNOT_LOAD, NOT_STARTED = 0, 1, 2, 3  # what `check` returns
 

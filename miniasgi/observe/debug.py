@@ -10,8 +10,9 @@ import traceback
 from typing import Any
 
 from ..asgi import Scope
-from ..frames import of_application, summary
+from ..frames import is_call_itself, of_application, summary
 from ..messages import row
+from ..protocol.exchange import not_called
 from ..protocol.runtime import Page
 from .conversation import Conversation, current
 
@@ -56,11 +57,11 @@ class Failure:
     def summary(self) -> str:
         if self.error is None:
             return "the application returned before its answer was complete"
-        return summary(self.error)
+        return not_called(self.error) if is_call_itself(self.error) else summary(self.error)
 
     @property
     def trace(self) -> str:
-        if self.error is None:
+        if self.error is None or is_call_itself(self.error):
             return ""
         return "".join(traceback.format_exception(*of_application(self.error)))
 

@@ -153,7 +153,7 @@ class ApplicationCall:
     def log_error(self, error: BaseException) -> None:
         if self.state not in self.CLOSED or (told := told_by(error)) is None:
             if is_call_itself(error):
-                log.error("%s: %s", self.name, NO_APPLICATION % error)
+                log.error("%s: %s", self.name, not_called(error))
             else:
                 log.error("%s: the application raised", self.name, exc_info=of_application(error))
         elif told is error:
@@ -207,10 +207,13 @@ class ApplicationCall:
 # What would break a line of the log.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
 
-NO_APPLICATION = (
-    "ASGI calls `await app(scope, receive, send)`, which failed: %s. "
-    "Is the application declared with `def` in place of `async def`, or is it no ASGI application?"
-)
+
+def not_called(error: BaseException) -> str:
+    """What is told of an application that could not be called."""
+    return (
+        f"ASGI calls `await app(scope, receive, send)`, which failed: {error}. "
+        "Is the application declared with `def` in place of `async def`, or is it no ASGI application?"
+    )
 
 
 class Exchange(ApplicationCall):

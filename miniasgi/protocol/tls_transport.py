@@ -58,7 +58,7 @@ class Handshake(Connection):
         except ssl.SSLWantReadError:
             self.transport.write(self.outgoing.read())
         except ssl.SSLError as error:
-            log.debug("TLS with %s: %s", self.transport.get_extra_info("peername"), error)
+            log_failure(self.transport, error)
             self.transport.write(self.outgoing.read())  # the alert, which says why
             self.close(linger=True)
         else:
@@ -165,7 +165,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLEOFError:
             ended = True
         except ssl.SSLError as error:
-            log.debug("TLS with %s: %s", self.get_extra_info("peername"), error)
+            log_failure(self, error)
             broken = True
         self.flush()  # an answer to a key update; the alert, where it is broken
         if pieces:
@@ -198,7 +198,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             while rest:
                 rest = rest[self.tls.write(rest) :]
         except ssl.SSLError as error:  # TLS is broken, and reading has not told yet
-            log.debug("TLS with %s: %s", self.get_extra_info("peername"), error)
+            log_failure(self, error)
             self.abort()
         else:
             self.flush()
@@ -250,3 +250,21 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return super().get_extra_info(name) or self.below.get_extra_info(name, default)
+
+
+def log_failure(transport: asyncio.BaseTransport, error: ssl.SSLError) -> None:
+    """One line for the operator, whose certificates it may be about; what a stranger did is no error."""
+    client = transport.get_extra_info("peername")
+    place = f"{client[0]}:{client[1]}" if isinstance(client, tuple) else "a client"
+    reason = getattr(error, "reason", None) or str(error)  # OpenSSL's word, where it comes from there
+    log.info("No TLS with %s: %s%s", place, reason.replace("_", " ").lower(), FAILURES.get(reason, ""))
+
+
+# What OpenSSL's reasons are about.
+FAILURES = {
+    "HTTP_REQUEST": " (this port serves https)",
+    "CERTIFICATE_VERIFY_FAILED": " (none of the authorities given has signed the client's)",
+    "SSLV3_ALERT_BAD_CERTIFICATE": " (the client does not take the server's)",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": " (the client does not take the server's)",
+    "TLSV1_ALERT_UNKNOWN_CA": " (the client does not know who signed the server's certificate)",
+}

@@ -57,6 +57,14 @@ async def test_who_returns_without_an_answer_is_shown_what_was_said(serving):
     assert "'http.request'" in response.text
 
 
+async def test_an_application_that_cannot_be_awaited_is_told_so(serving):
+    response = await ask(serving, lambda scope, receive, send: None, debug=True)
+    summary = response.text.splitlines()[1]
+    assert summary.startswith("ASGI calls `await app(scope, receive, send)`, which failed: ")
+    assert "declared with `def` in place of `async def`" in summary
+    assert "Traceback" not in response.text
+
+
 async def test_a_conversation_that_never_was_is_told(serving):
     async def app(scope, receive, send):
         raise KeyError
