@@ -2,8 +2,9 @@
 
 It owns the catalogue: of each message its keys, their types, an example, and where the rule stands. Nothing
 here runs while an application keeps to ASGI: the road takes what it is sent, and only a message that could
-not be used is looked up, to say why. The exception is `advice`, which only `--debug` and `miniasgi check` ask
-for. It knows no connection and no state of one.
+not be used is looked up, to say why. The exception is `advice`: `--debug` and `miniasgi check` ask for it of
+every message, the road of one that has a key more and a key less than others of its type. It knows no
+connection and no state of one.
 """
 
 import reprlib

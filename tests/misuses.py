@@ -206,6 +206,10 @@ async def send_after_close(receive, send):
     await send({"type": "websocket.send", "text": "hello"})
 
 
+async def returned_answer(receive, send):
+    return {"status": 200}
+
+
 async def no_answer_to_the_handshake(receive, send):
     pass
 
@@ -215,7 +219,7 @@ async def no_answer_to_the_handshake(receive, send):
 
 async def app(scope, receive, send):
     if scope["type"] != "lifespan":
-        await globals()[scope["path"].strip("/")](receive, send)
+        return await globals()[scope["path"].strip("/")](receive, send)
 
 
 async def complete_twice(scope, receive, send):

@@ -56,6 +56,7 @@ TOLD = {
     "misspelt_headers_key": "http.response.start has the key 'header', which means nothing; did you mean 'headers'?",
     "misspelt_more_body_key": "http.response.body has the key 'more', which means nothing; did you mean 'more_body'?",
     "body_by_another_name": "http.response.body has the key 'content', which means nothing; its keys are 'body' and 'more_body'",
+    "returned_answer": "the application returned without an answer: it sent no http.response.start; it returned {'status': 200}, which nobody reads",
     "send_not_awaited": "send() was called without `await`, so that nothing was sent",
     "wrapped_send_not_awaited": "send_wrapper() was called without `await`, so that it did not run",
     "send_of_one_s_own_not_awaited": "send() was called without `await`, so that it did not run",

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 
 from ..asgi import ClientDisconnected, Message, Scope
 from ..frames import is_call_itself, of_application
-from ..messages import Unsendable, advice, are_headers, fault, refusal
+from ..messages import Unsendable, advice, are_headers, fault, refusal, shown
 from .file import FilePart
 from .runtime import Page, Runtime, Waiters
 
@@ -129,7 +129,7 @@ class ApplicationCall:
         """Call the application, and see that its client is not left waiting when it ends."""
         runtime = self.wire.runtime
         try:
-            await runtime.app(self.scope, self.receive, self.send)
+            returned = await runtime.app(self.scope, self.receive, self.send)  # type: ignore[func-returns-value]
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # not by us, but by something that it waited for
@@ -146,7 +146,9 @@ class ApplicationCall:
             self.log_error(error)
             self.ended(error)
         else:
-            self.ended(None)
+            self.ended(
+                None, "" if returned is None else f"; it returned {shown(returned)}, which nobody reads"
+            )
         finally:
             runtime.forget_call(self)
 
@@ -171,8 +173,8 @@ class ApplicationCall:
                 log.exception("%s: the failure cannot be shown", self.name)
         self.wire.app_failed(failure_status(error), page)
 
-    def ended(self, error: BaseException | None) -> None:
-        """The application has returned, or raised `error`."""
+    def ended(self, error: BaseException | None, returned: str = "") -> None:
+        """The application has raised `error`, or returned; then `returned` completes what is told of it."""
         raise NotImplementedError
 
     # ---- its two callables ----
@@ -416,10 +418,10 @@ class Exchange(ApplicationCall):
         allowed = [name for name in row if name != "http.response.debug" or self.wire.runtime.on_debug]
         return refusal(message, str(self.state.value), allowed, reason)
 
-    def ended(self, error: BaseException | None) -> None:
+    def ended(self, error: BaseException | None, returned: str = "") -> None:
         if self.state not in (State.DONE, State.GONE):
             if error is None:
-                log.error("%s: the application returned %s", self.name, UNFINISHED[self.state])
+                log.error("%s: the application returned %s%s", self.name, UNFINISHED[self.state], returned)
             self.failed(error)
             self.state = State.ENDED
 

@@ -308,12 +308,13 @@ class WebSocketExchange(ApplicationCall):
         State.GONE: {},  # ClientDisconnected
     }
 
-    def ended(self, error: BaseException | None) -> None:
+    def ended(self, error: BaseException | None, returned: str = "") -> None:
         if self.state is State.OPEN and error is None:
             self.on_close({"type": "websocket.close"})
         elif self.state in (State.CONNECTING, State.DENYING, State.OPEN):
             if error is None:
-                log.error("%s: the application returned without an answer to the handshake", self.name)
+                text = "%s: the application returned without an answer to the handshake%s"
+                log.error(text, self.name, returned)
             self.failed(error)
 
 
