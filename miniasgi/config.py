@@ -5,6 +5,8 @@ from these fields. This file reads no environment and opens nothing; it knows no
 """
 
 import dataclasses
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
@@ -19,6 +21,20 @@ class UsageError(Exception):
 
 class ConfigError(UsageError, ValueError):
     """An option that does not exist, or a value that it does not take."""
+
+
+def as_argument(option: str, value: str = "") -> str:
+    """How a program says an option, and what it is set to: port, lifespan='off'."""
+    return f"{option}={value!r}" if value else option
+
+
+# How whoever set the options says them. The command line puts its own way here: --port, or MINIASGI_PORT.
+spelling: ContextVar[Callable[[str, str], str]] = ContextVar("spelling", default=as_argument)
+
+
+def named(option: str, value: str = "") -> str:
+    """An option, and perhaps a value for it, in an error's text: as its reader says it."""
+    return spelling.get()(option, value)
 
 
 def option(

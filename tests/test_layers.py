@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "messages": {"asgi", "config", "frames"},
     "loading": {"asgi", "config", "frames"},
     "protocol": {"asgi", "config", "frames", "messages", "protocol"},
-    "lifespan": {"asgi", "frames", "messages"},
+    "lifespan": {"asgi", "config", "frames", "messages"},
     "listen": {"config"},
     "tls_context": {"config"},
     "observe": {"asgi", "config", "frames", "messages", "protocol", "observe"},
