@@ -23,17 +23,17 @@ class ConfigError(UsageError, ValueError):
     """An option that does not exist, or a value that it does not take."""
 
 
-def as_argument(option: str, value: str = "") -> str:
-    """How a program says an option, and what it is set to: port, lifespan='off'."""
-    return f"{option}={value!r}" if value else option
+def as_argument(option: str, value: str | bool | None) -> str:
+    """How a program says an option, perhaps with what it is to be: port, lifespan='off'."""
+    return option if value is None else f"{option}={value!r}"
 
 
 # How whoever set the options says them. The command line puts its own way here: --port, or MINIASGI_PORT.
-spelling: ContextVar[Callable[[str, str], str]] = ContextVar("spelling", default=as_argument)
+spelling: ContextVar[Callable[[str, str | bool | None], str]] = ContextVar("spelling", default=as_argument)
 
 
-def named(option: str, value: str = "") -> str:
-    """An option, and perhaps a value for it, in an error's text: as its reader says it."""
+def named(option: str, value: str | bool | None = None) -> str:
+    """An option as it stands in an error's text: as its reader says it, perhaps with what it is to be."""
     return spelling.get()(option, value)
 
 
