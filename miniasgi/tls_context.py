@@ -8,7 +8,7 @@ OpenSSL's own errors rarely do (`[SSL] PEM lib`), so each file is looked at by i
 import re
 import ssl
 
-from .config import Config, UsageError
+from .config import Config, UsageError, named
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -49,12 +49,14 @@ def read_certificates(name: str, path: str) -> list[str]:
     """The certificates in the PEM file that the option `name` names, at least one. Raises TLSError."""
     found: list[str] = CERTIFICATE.findall(read(name, path))
     if not found:
-        raise TLSError(f"{name}: {path} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+        raise TLSError(
+            f"{named(name)}: {path} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"
+        )
     for number, each in enumerate(found, 1):
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=each)
         except (ssl.SSLError, ValueError) as error:
-            raise TLSError(f"{name}: certificate {number} in {path} is damaged") from error
+            raise TLSError(f"{named(name)}: certificate {number} in {path} is damaged") from error
     return found
 
 
@@ -64,7 +66,7 @@ def read(name: str, path: str) -> str:
             return file.read()
     except (OSError, ValueError) as error:  # ValueError: a path with NUL in it
         reason = error.strerror if isinstance(error, OSError) else "it cannot be a path"
-        raise TLSError(f"{name}: {path!r} cannot be read: {reason}") from error
+        raise TLSError(f"{named(name)}: {path!r} cannot be read: {reason}") from error
 
 
 def load_key(context: ssl.SSLContext, config: Config) -> None:
@@ -93,12 +95,13 @@ MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED
 def key_advice(reason: str | None, asked: bool, where: str, config: Config) -> str:
     if reason in MISMATCH:
         return f"the private key in {where} does not belong to the first certificate in {config.ssl_certfile}"
+    password = named("ssl_keyfile_password")
     if asked and not config.ssl_keyfile_password:
-        return f"the private key in {where} is encrypted; set ssl_keyfile_password"
+        return f"the private key in {where} is encrypted; set {password}"
     if asked:
-        return f"ssl_keyfile_password does not open the private key in {where}"
+        return f"{password} does not open the private key in {where}"
     if reason is None or reason == "NO_START_LINE":  # OpenSSL says no more than "PEM lib"
-        hint = "" if config.ssl_keyfile else "; name its file with ssl_keyfile"
+        hint = "" if config.ssl_keyfile else f"; name its file with {named('ssl_keyfile')}"
         return f"{where} holds no private key in PEM form{hint}"
     return f"{config.ssl_certfile} cannot be served with: {reason.replace('_', ' ').lower()}"
 
@@ -108,5 +111,5 @@ def set_ciphers(context: ssl.SSLContext, ciphers: str) -> None:
         context.set_ciphers(ciphers)
     except (ssl.SSLError, ValueError) as error:
         raise TLSError(
-            f"ssl_ciphers: {ciphers!r} names no cipher that OpenSSL has; see `openssl ciphers -v`"
+            f"{named('ssl_ciphers')}: {ciphers!r} names no cipher that OpenSSL has; see `openssl ciphers -v`"
         ) from error

@@ -25,7 +25,18 @@ MAY_IMPORT = {
     "process": {"asgi", "config", "frames", "listen", "loading", "server", "tls_context", "version"},
     "check": {"asgi", "check", "config", "frames", "lifespan", "loading", "observe", "process", "server"},
     "__init__": {"config", "process", "server", "version"},
-    "cli": {"check", "config", "frames", "lifespan", "process", "version"},
+    "options": {"config"},
+    "other_servers": set(),
+    "cli": {
+        "check",
+        "config",
+        "frames",
+        "lifespan",
+        "options",
+        "other_servers",
+        "process",
+        "version",
+    },
     "__main__": {"cli"},
 }
 ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library

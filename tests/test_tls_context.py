@@ -167,8 +167,8 @@ async def test_a_server_finds_it_before_the_application_is_started():
         ({"ssl_ca_certs": "c"}, "ssl_ca_certs has no effect without ssl_certfile"),
         ({"ssl_cert_reqs": "required"}, "ssl_cert_reqs has no effect without ssl_certfile"),
         ({"ssl_ciphers": "x"}, "ssl_ciphers has no effect without ssl_certfile"),
-        ({"ssl_certfile": "c", "ssl_cert_reqs": "optional"}, "ssl_cert_reqs optional needs ssl_ca_certs"),
-        ({"ssl_certfile": "c", "ssl_ca_certs": "a"}, "ssl_ca_certs has no effect with ssl_cert_reqs none"),
+        ({"ssl_certfile": "c", "ssl_cert_reqs": "optional"}, "ssl_cert_reqs='optional' needs ssl_ca_certs"),
+        ({"ssl_certfile": "c", "ssl_ca_certs": "a"}, "ssl_ca_certs has no effect with ssl_cert_reqs='none'"),
         ({"ssl_certfile": "c", "ssl_cert_reqs": "yes"}, "ssl_cert_reqs is one of none, optional, required"),
     ],
 )
