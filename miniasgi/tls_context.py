@@ -7,6 +7,9 @@ OpenSSL's own errors rarely do (`[SSL] PEM lib`), so each file is looked at by i
 
 import re
 import ssl
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
 
 from .config import Config, UsageError, named
 
@@ -26,12 +29,15 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids what is older
     # A client could make us work at will; and what the scope says of a connection would change on the way.
     context.options |= ssl.OP_NO_RENEGOTIATION
+    # Many clients end their side of TCP without the goodbye of TLS. To OpenSSL 3 that is an error after which
+    # nothing can be written, not even the answer that they wait for. Nothing is lost by taking it for an end:
+    # HTTP and WebSocket know by themselves whether a message is whole (RFC 9112 section 9.8).
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # where OpenSSL is older, it is none
     context.set_alpn_protocols(["http/1.1"])  # RFC 7301
     read_certificates("ssl_certfile", config.ssl_certfile)
     load_key(context, config)
     if config.ssl_ca_certs:
-        authorities = read_certificates("ssl_ca_certs", config.ssl_ca_certs)
-        context.load_verify_locations(cadata="\n".join(authorities))
+        context.load_verify_locations(cadata="\n".join(read_authorities(config.ssl_ca_certs)))
     context.verify_mode = CERT_REQS[config.ssl_cert_reqs]
     if config.ssl_ciphers:
         set_ciphers(context, config.ssl_ciphers)
@@ -58,6 +64,52 @@ def read_certificates(name: str, path: str) -> list[str]:
         except (ssl.SSLError, ValueError) as error:
             raise TLSError(f"{named(name)}: certificate {number} in {path} is damaged") from error
     return found
+
+
+def read_authorities(path: str) -> list[str]:
+    """The certificates of authorities in a PEM file. Raises TLSError where no client could pass by them.
+
+    OpenSSL follows a client's certificate up to one that its own subject has issued, which has to be here.
+    """
+    found = read_certificates("ssl_ca_certs", path)
+    if any(is_self_issued(ssl.PEM_cert_to_DER_cert(each)) for each in found):
+        return found
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_verify_locations(cadata="\n".join(found))
+    what = "authorities, but no root, which every chain has to end in; add it"
+    if not context.cert_store_stats()["x509_ca"]:
+        what = "no certificate of an authority, but a client's or a server's; name that of who issued it"
+    raise TLSError(f"{named('ssl_ca_certs')}: {path} holds {what}")
+
+
+def is_self_issued(certificate: bytes) -> bool:
+    """Whether a certificate in DER names its own subject as its issuer (RFC 5280 section 4.1)."""
+    fields = elements(next(elements(next(elements(certificate)).content)).content)
+    _serial, _algorithm, issuer, _validity, subject = islice(
+        (each for each in fields if each.tag != VERSION), 5
+    )
+    return issuer == subject
+
+
+class Element(NamedTuple):
+    """A value in DER: its type, and what it holds."""
+
+    tag: int
+    content: bytes
+
+
+VERSION = 0xA0  # [0], which may be absent
+
+
+def elements(data: bytes) -> Iterator[Element]:
+    """The values in DER that stand in a row (X.690 section 8.1; none of a certificate has a long tag)."""
+    while data:
+        size, at = data[1], 2
+        if size & 0x80:  # so many bytes of length follow
+            at += size & 0x7F
+            size = int.from_bytes(data[2:at])
+        yield Element(data[0], data[at : at + size])
+        data = data[at + size :]
 
 
 def read(name: str, path: str) -> str:
