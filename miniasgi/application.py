@@ -93,14 +93,12 @@ def arguments_fault(app: Callable[..., object]) -> str:
 
 def other_kind(app: Callable[..., object], signature: inspect.Signature) -> str:
     """What a callable is that does not take (scope, receive, send), and what to do about it."""
-    names = [
-        each.name
-        for each in signature.parameters.values()
-        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) and each.default is each.empty
-    ]
+    names = requires(signature)
     takes = f"takes ({', '.join(names)}), not (scope, receive, send)"
     if inspect.isclass(app) and call_takes_three(app):
         return name_an_instance(app)
+    if inspect.isclass(app) and special(app, "__call__") is None and not names:
+        return "is a class that has neither `async def __call__(self, scope, receive, send)` nor `__await__`"
     if not names:
         return f"{takes}; is it a factory that makes the application ({named('factory', True)})?"
     if inspect.iscoroutinefunction(function_of(app)) or names[-1] == "send":
@@ -117,6 +115,23 @@ def other_kind(app: Callable[..., object], signature: inspect.Signature) -> str:
                 "wrap it with a2wsgi.WSGIMiddleware(app) or asgiref.wsgi.WsgiToAsgi(app)"
             )
     return takes
+
+
+def requires(signature: inspect.Signature) -> list[str]:
+    """The arguments that a call has to give, by their position."""
+    return [
+        each.name
+        for each in signature.parameters.values()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) and each.default is each.empty
+    ]
+
+
+def is_application_itself(factory: Callable[..., object]) -> bool:
+    """Whether what is named as a factory takes exactly an application's arguments."""
+    try:
+        return requires(inspect.signature(factory, follow_wrapped=False)) == ["scope", "receive", "send"]
+    except (TypeError, ValueError):
+        return False
 
 
 def name_an_instance(app: type) -> str:

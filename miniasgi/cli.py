@@ -148,7 +148,7 @@ class OneLineParser(argparse.ArgumentParser):
         """The error for arguments that nobody knows, with the option that may be meant."""
         known = [name[2:] for action in self._actions for name in action.option_strings]
         name = arguments[0].partition("=")[0]
-        near = nearest(name[2:], known) if name.startswith("--") else []
+        near = nearest(name[2:], known) if name.startswith("--") and name[2:] not in known else []
         hint = f"; did you mean {' or '.join(repr(flag(each)) for each in near)}?" if near else ""
         text = f"unrecognized arguments: {' '.join(arguments)}"
         return UsageError(text + (hint or f"; see {self.prog} --help"))

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from .application import LoadError, article, check_application
+from .application import LoadError, article, check_application, is_application_itself
 from .asgi import Application
-from .config import did_you_mean, named
+from .config import did_you_mean, named, nearest
 from .frames import short, summary
 
 
@@ -52,9 +52,11 @@ def two_halves(target: str, folder: Path) -> str:
 
 
 def call_factory(factory: Any, target: str) -> Any:
+    without = named("factory", True)
     if not callable(factory):
-        without = named("factory", True)
         raise LoadError(f"{target} is {article(factory)}, not a factory; leave out {without}?")
+    if is_application_itself(factory):
+        raise LoadError(f"{target} takes (scope, receive, send): no factory; leave out {without}?")
     try:
         found = factory()
     except (Exception, SystemExit) as error:
@@ -154,7 +156,10 @@ def file_hint(path: Path, attribute: str) -> str:
     if path.is_dir():
         inside = ", ".join(each.name for each in sorted(path.glob("*.py"))[:8])
         return f", but a folder; the files in it are {inside}" if inside else ", but a folder"
-    return did_you_mean(path.name, [each.name for each in path.parent.glob("*.py") if each.is_file()])
+    near = [f"{each}.py" for each in nearest(path.stem, modules_in([str(path.parent)]))]
+    below = [str(each) for each in sorted(Path().glob(f"*/{path.name}"))] if path.suffix == ".py" else []
+    found = near or below[:2]
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 # ---- what is in them --------------------------------------------------------------------------------------

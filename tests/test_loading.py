@@ -88,6 +88,7 @@ def test_a_module_that_is_not_there_is_told_with_the_nearest_name(folder):
         ("./sub/chat:app", "there is no file sub/chat; did you mean 'sub/chat.py:app'?"),
         ("sub.chat.py:app", "there is no file sub.chat.py; did you mean 'sub/chat.py:app'?"),
         ("sub/caht.py:app", "there is no file sub/caht.py; did you mean 'chat.py'?"),
+        ("chat.py:app", "there is no file chat.py; did you mean 'sub/chat.py'?"),
         ("sub/:app", "there is no file sub, but a folder; the files in it are chat.py"),
         ("nothing/:app", "there is no file nothing"),
         ("chat:app", "no module 'chat' in {} or installed; there is sub/chat.py: app_dir='sub'"),
@@ -189,6 +190,7 @@ def test_a_factory_that_fails_is_shown_from_its_own_file_on(folder):
             "a2wsgi.WSGIMiddleware",
         ),
         ("class app:\n    def __init__(self, scope): ...", "ASGI 2"),
+        ("class app: ...", "is a class that has neither `async def __call__"),
         ("def app(scope): ...", "asgiref.compatibility.guarantee_single_callable"),
         ("def app(): ...", "(factory=True)"),
         (
@@ -320,6 +322,9 @@ def test_it_is_told_where_the_application_was_defined(folder, monkeypatch):
 def test_a_factory_that_is_a_coroutine_function_or_exits_is_told(folder):
     path = write(folder, "loaded_twelve.py", "async def make(): ...\ndef leave():\n    raise SystemExit(5)")
     assert "is a coroutine function" in error(folder, f"{path}:make", factory=True)
+    itself = write(folder, "loaded_itself.py", "async def app(scope, receive, send): ...")
+    told = "takes (scope, receive, send): no factory; leave out factory=True?"
+    assert error(folder, f"{itself}:app", factory=True).endswith(told)
     assert error(folder, f"{path}:leave", factory=True).endswith("failed: SystemExit: 5")
 
 
