@@ -311,10 +311,16 @@ def relatives(name: str) -> list[str]:
 def misspelt(message: MutableMapping[str, Any], known: Iterable[str], *missing: str) -> str:
     """Which key may have been meant by one that is missing; else which of them mean nothing."""
     unknown = [key for key in message if isinstance(key, str) and key not in (*known, "type")]
-    near = [(key, did_you_mean(key, list(missing))) for key in unknown]
+    near = [(key, meant_by(key, missing)) for key in unknown]
     hints = [f"; it has {shown(key)}{hint}" for key, hint in near if hint]
     means_nothing = [f"; it has {shown(key)}, which means nothing" for key in unknown]
     return next(iter(hints + means_nothing), "")
+
+
+def meant_by(key: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for a key that is near to a known one, or the beginning of it; else nothing."""
+    whole = [each for each in known if len(key) > 2 and each.startswith(key)]
+    return did_you_mean(whole[0] if whole else key, list(known))
 
 
 def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
@@ -330,7 +336,7 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
     absent = [key for key in kind.keys if key not in message]
     for key in message:
         if key != "type" and key not in kind.keys:
-            near = did_you_mean(str(key), absent)
+            near = meant_by(str(key), absent)
             if near or "body" in absent:  # keys of its own are allowed; but what would be a body without one?
                 yield f"{name} has the key {shown(key)}, which means nothing{near or keys_of(kind)}{rule}"
     headers = message.get("headers", ())

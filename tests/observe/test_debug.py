@@ -58,7 +58,7 @@ async def test_who_returns_without_an_answer_is_shown_what_was_said(serving):
 
 
 async def test_an_application_that_cannot_be_awaited_is_told_so(serving):
-    response = await ask(serving, lambda scope, receive, send: None, debug=True)
+    response = await ask(serving, lambda scope, receive, send: scope.get("nothing"), debug=True)
     summary = response.text.splitlines()[1]
     assert summary.startswith("ASGI calls `await app(scope, receive, send)`, which failed: ")
     assert "declared with `def` in place of `async def`" in summary
