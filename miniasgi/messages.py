@@ -7,6 +7,7 @@ every message, the road of one that has a key more and a key less than others of
 connection and no state of one.
 """
 
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from itertools import islice
@@ -400,7 +401,18 @@ def row(label: str, *texts: str) -> str:
     return "\n".join(f"  {label if at == 0 else '':<13}{text}" for at, text in enumerate(texts))
 
 
+MASKED = "(masked)"
+SECRET = re.compile(rb"authorization|cookie|token|secret|password|passwd|api-?key|session|credential", re.I)
+
+
+def is_secret(name: object) -> bool:
+    """Whether a header of this name may hold what lets one in: logs and error pages are sent around."""
+    return isinstance(name, bytes) and SECRET.search(name) is not None
+
+
 class Shown(reprlib.Repr):
+    """One line for any value: shortened, and without the values of headers that may be secrets."""
+
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 4
@@ -415,6 +427,8 @@ class Shown(reprlib.Repr):
             return self.repr_mapping(value, level)
         if isinstance(value, str):
             return self.repr_str(value, level)
+        if isinstance(value, tuple | list) and len(value) == 2 and is_secret(value[0]):
+            return f"({value[0]!r}, {MASKED})"
         return super().repr1(value, level)
 
     def repr_mapping(self, value: MutableMapping[Any, Any], level: int) -> str:

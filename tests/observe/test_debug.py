@@ -8,7 +8,7 @@ from websockets.exceptions import InvalidStatus
 from miniasgi.observe.conversation import KEPT
 from tests.applications import failing
 
-SECRETS = {"authorization": "Bearer abc", "cookie": "session=abc", "x-harmless": "shown"}
+SECRETS = {"authorization": "Bearer abc", "cookie": "session=abc", "x-api-key": "abc", "x-harmless": "shown"}
 
 
 async def ask(serving, app, accept="*/*", path="/", **options):
@@ -35,7 +35,9 @@ async def test_curl_is_shown_text(serving):
     assert "ms  receive  {'type': 'http.request', 'body': b'', 'more_body': False}" in text
     assert "ms  send     {'type': 'http.response.start', 'status': 200, 'headers': []}" in text
     assert "→ http.response.start was sent after http.response.start" in text
-    assert "  authorization: (masked)\n  cookie: (masked)\n  x-harmless: shown\n" in text
+    assert (
+        "  authorization: (masked)\n  cookie: (masked)\n  x-api-key: (masked)\n  x-harmless: shown\n" in text
+    )
     assert "abc" not in text
 
 
