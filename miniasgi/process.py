@@ -41,7 +41,7 @@ def run(app: Application | str, **options: Any) -> None:
     configure_logging(config.log_level)
     new_loop = choose_loop(config.loop)
     with Signals() as signals, suppress(KeyboardInterrupt), ExitStack() as stack:
-        stack.enter_context(awaits_explained())
+        stack.enter_context(awaits_explained(origins=config.debug))
         tls_context(config)  # what is wrong with its files is told before the application is loaded
         sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)

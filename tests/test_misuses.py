@@ -166,6 +166,15 @@ def test_with_debug_an_upper_case_header_is_told(process):
     assert server.output.count(text) == 1
 
 
+def test_with_debug_a_coroutine_that_was_kept_is_told_with_its_line(process):
+    server = process("tests.misuses:app", "--debug")
+    assert get(server, "receive_not_awaited") == 500
+    line = server.wait_for("receive() was called without `await`, so that nothing was received")
+    number = int(re.search(r"tests/misuses.py, line (\d+): ", line)[1])
+    assert inspect.getsource(misuses).splitlines()[number - 1].strip() == "message = receive()"
+    server.wait_for("  in its place message = await receive()")
+
+
 def test_every_misuse_has_its_test():
     there = {
         name

@@ -100,7 +100,7 @@ class Report(logging.Handler):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("default", "coroutine .* was never awaited", RuntimeWarning)
-                with awaits_explained():
+                with awaits_explained(origins=True):
                     yield
         finally:
             loop.set_exception_handler(None)
