@@ -7,7 +7,6 @@ means when the application takes no part, and where it waits when it takes long.
 import asyncio
 import logging
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 from .asgi import Application, ASGIError, Message
 from .config import named
-from .frames import awaiting, calling, of_application, places, raising, summary
+from .frames import awaiting, of_application, places, raising, running_in, summary
 from .messages import fault, refusal
 
 log = logging.getLogger("miniasgi")
@@ -175,9 +174,9 @@ class Lifespan:
         """
         assert self.task is not None
         if asyncio.current_task(self.task.get_loop()) is self.task:
-            lines = calling(sys._current_frames().get(thread))
+            lines = running_in(thread)
         else:
-            lines = iter(awaiting(self.task.get_coro()))
+            lines = awaiting(self.task.get_coro())
         return "".join(f": {line}" for line in places(lines)[-1:])
 
     async def cancel(self) -> None:
