@@ -22,13 +22,16 @@ from ..frames import ASYNCIO, FrameLine, calling, places
 # How often the loop beats and the thread looks, in parts of the limit.
 LOOKS = 5
 
+IMPORTLIB = "<frozen importlib"  # where the import system runs; it stands around all that is imported
+
 
 class Stall:
     """One time that something kept the loop. Made by Watchdog when its limit was passed."""
 
     __slots__ = (
         "importing",  # it was an import: the next one of the same module costs nothing
-        "lines",  # the innermost line that is not ours, and the application's own above it
+        # The innermost line that is not ours, and the application's own above it; of an import, who imports.
+        "lines",
         "seconds",  # how long; so far, until the loop turns again
         "task",  # the task that was running; None in a plain callback
     )
@@ -108,8 +111,9 @@ class Watchdog:
     def judge(self, seen: float, seconds: float) -> None:
         """The loop has not turned for so long: tell it, if somebody's line is to blame."""
         stack = self.running()
-        lines = places(stack)
-        importing = any(frame.f_code.co_filename.startswith("<frozen importlib") for frame, _ in stack)
+        within = [at for at, (frame, _) in enumerate(stack) if frame.f_code.co_filename.startswith(IMPORTLIB)]
+        importing = bool(within)
+        lines = places(stack[within[-1] + 1 :] if importing else stack)
         task = asyncio.current_task(self.loop)
         if lines and self.beaten == seen:  # it did not go on while we looked
             self.stall = Stall(lines, importing, seconds, task)
