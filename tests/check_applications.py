@@ -1,8 +1,10 @@
 """Applications that `miniasgi check` is tried on, as `tests.check_applications:name`. Each has one fault, or none."""
 
 import asyncio
+import os
 import threading
 import time
+from types import SimpleNamespace
 
 from tests.applications import respond
 
@@ -92,15 +94,246 @@ async def upper_case(scope, receive, send):
     await send({"type": "http.response.body"})
 
 
+async def call_without_await(scope, receive, send):
+    nothing()
+    await answer(scope, receive, send)
+
+
+async def make_a_ring(scope, receive, send):
+    ring = [nothing()]
+    ring.append(ring)
+    await answer(scope, receive, send)
+
+
+async def call_a_library_without_await(scope, receive, send):
+    asyncio.sleep(1)
+    await answer(scope, receive, send)
+
+
+async def call_in_a_thread(scope, receive, send):
+    await asyncio.to_thread(lambda: bool(nothing()))
+    await answer(scope, receive, send)
+
+
+async def call_nothing():
+    nothing()
+
+
+async def keep_a_coroutine():
+    asyncio.current_task().kept = nothing()
+
+
+async def run_a_loop(scope, receive, send):
+    asyncio.run(nothing())
+
+
+async def accept_anything(scope, receive, send):
+    await send({"type": "websocket.accept"})
+
+
 wrong_type = application(send_str)
 swallowed = application(swallow)
 without_await = application(send_without_await)
+without_await_of_its_own = application(call_without_await)
+without_await_in_a_ring = application(make_a_ring)
+without_await_of_a_library = application(call_a_library_without_await)
+without_await_in_a_thread = application(call_in_a_thread)
+run_inside = application(run_a_loop)
 late_message = application(send_late)
 upper_case_headers = application(upper_case)
 
 
 async def unaware(scope, receive, send):
     await answer(scope, receive, send)
+
+
+async def looks_for_method(scope, receive, send):
+    assert scope["method"] == "GET"
+    await answer(scope, receive, send)
+
+
+http_to_websockets = application(answer, answer)
+websockets_to_http = application(accept_anything)
+
+
+# ---- refused, or broken ----
+
+
+def refusing(refuse):
+    """An application that answers requests, and does this at the begin of all else."""
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return refuse(scope)
+        await answer(scope, receive, send)
+
+    return app
+
+
+def raise_it(error):
+    raise error
+
+
+async def asserts(scope, receive, send):
+    assert scope["type"] == "http"
+    await answer(scope, receive, send)
+
+
+async def asserts_in_many_lines(scope, receive, send):
+    assert (
+        scope["type"]
+        == "http"
+    ), "wrong"  # fmt: skip
+    await answer(scope, receive, send)
+
+
+async def looks_up(scope, receive, send):
+    await {"http": answer}[scope["type"]](scope, receive, send)
+
+
+class OwnError(Exception):
+    pass
+
+
+def wsgi():
+    from asgiref.wsgi import WsgiToAsgi
+
+    def app(environ, start_response):
+        start_response("200 OK", [("content-type", "text/plain")])
+        return [b"hello"]
+
+    return WsgiToAsgi(app)
+
+
+REFUSALS = SimpleNamespace(
+    returning=refusing(lambda scope: None),
+    asserts=asserts,
+    asserts_in_many_lines=asserts_in_many_lines,
+    looks_up=looks_up,
+    not_implemented=refusing(lambda scope: raise_it(NotImplementedError)),
+    bare=refusing(lambda scope: raise_it(RuntimeError)),
+    by_type=refusing(lambda scope: raise_it(RuntimeError(f"no {scope['type']} here"))),
+    by_support=refusing(lambda scope: raise_it(OwnError("unsupported protocol"))),
+    by_the_other=refusing(lambda scope: raise_it(ValueError("This is HTTP only"))),
+    by_a_library=wsgi(),
+)
+
+
+def at_begin(websocket):
+    return application(answer, websocket)
+
+
+async def no_such_key(scope, receive, send):
+    scope["user"]
+
+
+async def no_such_name(scope, receive, send):
+    websocket.accept()  # noqa: F821
+
+
+async def no_such_attribute(scope, receive, send):
+    scope.websocket()
+
+
+async def no_such_module(scope, receive, send):
+    import websocket  # noqa: F401
+
+
+async def no_support(scope, receive, send):
+    None["item"] = 1  # "does not support item assignment"
+
+
+async def environment(scope, receive, send):
+    os.environ["NO_SUCH_NAME_AT_ALL"]
+
+
+async def first_a_message(scope, receive, send):
+    await send({"type": "websocket.send", "text": "hello"})
+
+
+async def accept_and_fail(scope, receive, send):
+    await accept_anything(scope, receive, send)
+    raise NotImplementedError("websocket")
+
+
+async def receive_and_refuse(scope, receive, send):
+    await receive()
+    raise NotImplementedError("websocket")
+
+
+async def starlette_without_accept(scope, receive, send):
+    from starlette.websockets import WebSocket
+
+    await WebSocket(scope, receive, send).receive_text()
+
+
+async def starlette_with_a_message_before_accept(scope, receive, send):
+    from starlette.websockets import WebSocket
+
+    await WebSocket(scope, receive, send).send_text("hello")
+
+
+async def starlette_without_sessions(scope, receive, send):
+    from starlette.websockets import WebSocket
+
+    assert WebSocket(scope, receive, send).session
+
+
+BROKEN_WEBSOCKETS = SimpleNamespace(
+    no_such_key=at_begin(no_such_key),
+    no_such_name=at_begin(no_such_name),
+    no_such_attribute=at_begin(no_such_attribute),
+    no_such_module=at_begin(no_such_module),
+    no_support=at_begin(no_support),
+    environment=at_begin(environment),
+    first_a_message=at_begin(first_a_message),
+    accept_and_fail=at_begin(accept_and_fail),
+    receive_and_refuse=at_begin(receive_and_refuse),
+    starlette_without_accept=at_begin(starlette_without_accept),
+    starlette_with_a_message_before_accept=at_begin(starlette_with_a_message_before_accept),
+    starlette_without_sessions=at_begin(starlette_without_sessions),
+)
+
+
+def with_lifespan(lifespan):
+    async def app(scope, receive, send):
+        await (lifespan if scope["type"] == "lifespan" else only_http)(scope, receive, send)
+
+    return app
+
+
+async def receive_and_return(scope, receive, send):
+    await receive()
+
+
+async def misspell(scope, receive, send):
+    await send({"type": "lifespan.startup.completed"})
+
+
+async def complete_and_fail(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    raise KeyError("token")
+
+
+BROKEN_LIFESPANS = SimpleNamespace(
+    no_such_key=with_lifespan(no_such_key),
+    no_such_name=with_lifespan(no_such_name),
+    receive_and_return=with_lifespan(receive_and_return),
+    misspell=with_lifespan(misspell),
+    complete_and_fail=with_lifespan(complete_and_fail),
+)
+
+
+async def refusing_all(scope, receive, send):
+    raise NotImplementedError
+
+
+def without_route():
+    from channels.routing import ProtocolTypeRouter, URLRouter
+    from django.urls import path
+
+    return ProtocolTypeRouter({"websocket": URLRouter([path("here", accept)])})
 
 
 # ---- wrong answers ----
@@ -116,7 +349,8 @@ async def fail_later(scope, receive, send):
 
 
 async def status(scope, receive, send):
-    await respond(send, status=int(scope["path"].strip("/") or 500))
+    headers = [(b"location", b"/login?next=/")] if scope["path"] == "/302" else []
+    await respond(send, status=int(scope["path"].strip("/") or 500), headers=headers)
 
 
 async def deny(scope, receive, send):
@@ -145,7 +379,7 @@ async def half(scope, receive, send):
 
 
 raising = application(fail)
-unanswered = application(nothing, nothing)
+unanswered = application(nothing, receive_and_return)
 statuses = application(status)
 failing_websocket = application(answer, fail_later)
 denying = application(answer, deny)
@@ -203,6 +437,8 @@ async def never_come_back(*_):
         pass
 
 
+without_await_at_startup = application(answer, started=call_nothing)
+without_await_kept_to_the_end = application(answer, started=keep_a_coroutine)
 blocking = application(sleep_and_answer)
 blocking_startup = application(answer, started=sleep)
 stuck = application(never_come_back)

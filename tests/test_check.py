@@ -11,6 +11,7 @@ from miniasgi import cli
 from miniasgi.check import NOT_STARTED, SOUND, WRONG_FOUND, Line, Mark, check
 from miniasgi.config import UsageError
 from miniasgi.loading import LoadError
+from tests import check_applications as applications
 from tests.conftest import ROOT
 
 DJANGO = ROOT / "examples" / "django_channels"
@@ -82,7 +83,7 @@ def test_a_sound_application_is_told_by_its_parts(checked):
     assert re.fullmatch(r"200, text/plain, 5 bytes in [\d.]+ m?s; 2 messages sent", get)
     assert re.fullmatch(r"supported: accepted in [\d.]+ m?s", websocket)
     assert re.fullmatch(r"shut down in [\d.]+ m?s", shutdown)
-    assert told.summary == "Nothing is wrong. To serve it: miniasgi serve tests.check_applications:sound"
+    assert told.summary == "Nothing is wrong.\nTo serve it: miniasgi serve tests.check_applications:sound"
 
 
 def test_what_raises_on_a_scope_does_not_support_it(checked):
@@ -137,7 +138,21 @@ def test_each_path_is_asked_for(checked):
     assert told.code == SOUND
     statuses = [told.the(GOOD, f"GET /{status}").text[:3] for status in (200, 302, 404)]
     assert statuses == ["200", "302", "404"]
-    assert told.the(GOOD, "GET /404").details == ("another path is asked for by --path",)
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (302, "to ask for where it leads: --path '/login?next=/'"),
+        (400, "is a request for the host 127.0.0.1 refused? Django has its names in ALLOWED_HOSTS"),
+        (401, "to ask for another path: --path /…, one that is open to everybody"),
+        (403, "to ask for another path: --path /…, one that is open to everybody"),
+        (404, "to ask for another path: --path /…"),
+        (405, "to ask for another path: --path /…"),
+    ],
+)
+def test_it_is_told_how_to_ask_for_more_than_a_refusal(checked, status, hint):
+    assert checked("statuses", paths=[f"/{status}"]).the(GOOD, f"GET /{status}").details == (hint,)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +186,33 @@ def test_each_wrong_message_is_told_once_with_its_line(checked, name):
     )
 
 
-def test_a_send_without_await_is_told_with_its_line(checked):
-    line = checked("without_await").only_fault
-    assert re.match(r"tests/check_applications.py, line \d+: send\(\) was called without `await`", line.text)
+@pytest.mark.parametrize(
+    ("name", "about", "call"),
+    [
+        ("without_await", "GET /", "send"),
+        ("without_await_of_its_own", "GET /", "nothing"),
+        ("without_await_in_a_ring", "GET /", "nothing"),
+        ("without_await_of_a_library", "GET /", "sleep"),
+        ("without_await_in_a_thread", "GET /", "nothing"),
+        ("without_await_at_startup", "lifespan", "nothing"),
+        ("without_await_kept_to_the_end", "lifespan", "nothing"),
+    ],
+)
+def test_a_call_without_await_is_told_with_the_line_that_called(checked, name, about, call):
+    line = checked(name).only_fault
+    assert line.about == about
+    assert re.match(
+        rf"tests/check_applications.py, line \d+: {call}\(\) was called without `await`", line.text
+    )
+
+
+def test_a_coroutine_that_only_a_told_error_kept_is_told_in_the_same_step(checked):
+    told = checked("run_inside")
+    text, of_coroutine = (line.text for line in told.all(WRONG))
+    assert text.endswith("RuntimeError: asyncio.run() cannot be called from a running event loop")
+    assert "nothing() was called without `await`" in of_coroutine
+    assert [line.about for line in told.all(WRONG)] == ["GET /", "GET /"]
+    assert told.all(WRONG)[0].details[0].endswith("in run_a_loop: asyncio.run(nothing())")
 
 
 def test_a_message_after_the_answer_is_told(checked):
@@ -191,12 +230,74 @@ def test_advice_does_not_fail_the_check(checked):
     assert told.summary.startswith("Nothing is wrong; 1 piece of advice.")
 
 
-def test_an_application_that_does_not_look_at_the_scopes_type_is_advised_to(checked):
+def test_an_answer_over_http_to_a_websocket_is_wrong_and_told_with_what_to_do(checked):
     told = checked("unaware")
+    line = told.only_fault
+    assert line.about == "WebSocket /"
+    assert line.text.startswith("http.response.start was sent before websocket.accept")
+    assert "a WebSocket is denied by websocket.close" in line.details[-1]
+    assert told.the(FACT, "lifespan").text == "not supported: sent http.response.start"
+    assert "it does not look at scope['type']" in told.the(ADVICE, "lifespan").text
+    # Where it answers no lifespan so, it does look.
+    told = checked("http_to_websockets")
+    assert told.only_fault.details[-1] == line.details[-1]
+    assert not told.all(ADVICE)
+
+
+def test_a_websocket_message_to_a_request_is_told_with_what_to_do(checked):
+    line = checked("websockets_to_http").only_fault
+    assert line.about == "GET /"
+    assert "a request is answered by http.response.start" in line.details[-1]
+
+
+def test_a_key_of_another_scopes_shows_that_its_type_was_not_looked_at(checked):
+    told = checked("looks_for_method")
     assert told.code == SOUND
+    for about, kind in (("lifespan", "lifespan"), ("WebSocket /", "websocket")):
+        assert told.the(FACT, about).text == "not supported: raised KeyError: 'method'"
+        assert told.the(ADVICE, about).text.startswith(f"a {kind} scope has no 'method'")
+
+
+# ---- refused, or broken ----
+
+
+@pytest.mark.parametrize("name", vars(applications.REFUSALS))
+def test_what_is_written_to_refuse_a_scope_is_no_fault(checked, name):
+    told = checked(f"REFUSALS.{name}")
+    assert told.code == SOUND, told.lines
     for about in ("lifespan", "WebSocket /"):
-        assert told.the(FACT, about).text == "not supported: sent http.response.start"
-        assert "it does not look at scope['type']" in told.the(ADVICE, about).text
+        assert told.the(FACT, about).text.startswith("not supported: ")
+    assert not told.all(ADVICE)
+
+
+@pytest.mark.parametrize("name", vars(applications.BROKEN_WEBSOCKETS))
+def test_a_bug_at_the_begin_of_a_websocket_is_wrong(checked, name):
+    line = checked(f"BROKEN_WEBSOCKETS.{name}").only_fault
+    assert line.about == "WebSocket /"
+    assert any("tests/check_applications.py, line " in each for each in line.details), line
+
+
+@pytest.mark.parametrize("name", vars(applications.BROKEN_LIFESPANS))
+def test_a_bug_in_a_lifespan_is_wrong_though_the_application_is_served(checked, name):
+    line = checked(f"BROKEN_LIFESPANS.{name}").only_fault
+    assert line.about == "lifespan"
+
+
+def test_a_path_without_a_route_is_not_taken_for_a_missing_protocol(checked):
+    told = checked("without_route", factory=True)
+    assert told.code == SOUND
+    line = told.the(FACT, "WebSocket /")
+    assert line.text == "not supported: raised ValueError: No route found for path ''."
+    assert line.details[-1] == "to ask for another path: --path /…"
+    assert checked("without_route", factory=True, paths=["/here"]).the(GOOD, "WebSocket /here")
+
+
+def test_an_application_that_refuses_everything_is_wrong(checked):
+    line = checked("refusing_all").only_fault
+    assert (line.about, line.text) == (
+        "application",
+        "it supports neither HTTP nor WebSocket, asked for /",
+    )
 
 
 # ---- wrong answers ----
@@ -219,7 +320,7 @@ def test_a_request_without_an_answer_is_told(checked):
     told = checked("unanswered")
     assert "returned without an answer" in told.the(WRONG, "GET /").text
     assert "returned without an answer" in told.the(WRONG, "WebSocket /").text
-    assert told.summary.startswith("2 things are wrong.")
+    assert told.summary.startswith("2 things are wrong (GET /, WebSocket /).")
 
 
 def test_an_answer_of_500_is_wrong_though_nothing_was_raised(checked):
@@ -307,7 +408,7 @@ def test_a_blocking_startup_is_advice_because_nobody_waits_for_it(checked):
     [
         ("stuck", 1, "in never_come_back: "),
         ("stuck_startup", 3, "in never_come_back: "),
-        ("hanging_thread", 1, "a thread is in "),  # which Python would wait for at its end
+        ("hanging_thread", 1, "thread asyncio_0 is in "),  # which Python would wait for at its end
     ],
 )
 def test_an_application_that_never_gives_its_thread_back_ends_the_command_with_its_line(name, code, place):
@@ -315,7 +416,7 @@ def test_an_application_that_never_gives_its_thread_back_ends_the_command_with_i
     assert exit_code == code, output
     assert "within 1.5 s" in output
     assert place in output
-    assert "thing is wrong" in output.splitlines()[-1]
+    assert "1 thing is wrong" in output
 
 
 def test_a_module_that_never_ends_to_load_ends_the_command_with_its_line(tmp_path):
@@ -367,9 +468,9 @@ def test_the_log_is_as_before_and_the_output_is_aligned(checked, capsys):
     assert (log.handlers[:], log.propagate, log.level) == before
     out, err = capsys.readouterr()
     assert err == ""
-    *lines, blank, summary = out.splitlines()
+    *lines, blank, summary, _command = out.splitlines()
     assert blank == ""
-    assert summary.startswith("Nothing is wrong. ")
+    assert summary == "Nothing is wrong."
     assert [line[:22] for line in lines] == [
         "ok      application   ",
         "ok      lifespan      ",
