@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -452,6 +453,56 @@ async def wait_for_a_thread(scope, receive, send):
 hanging_thread = application(wait_for_a_thread)
 
 
+async def import_late(scope, receive, send):
+    import slow_to_load
+
+    assert slow_to_load
+
+    await answer(scope, receive, send)
+
+
+importing = application(import_late)
+
+
+# ---- what ends the process or the loop ----
+
+
+async def leave(*_):
+    os._exit(0)
+
+
+def exit_by_sys():
+    sys.exit(0)
+
+
+async def exit_in_a_task(scope, receive, send):
+    asyncio.get_running_loop().call_soon(exit_by_sys)
+    await answer(scope, receive, send)
+
+
+async def stop_the_loop(scope, receive, send):
+    asyncio.get_running_loop().stop()
+    await answer(scope, receive, send)
+
+
+def fork():
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+async def fork_and_answer(scope, receive, send):
+    fork()
+    await answer(scope, receive, send)
+
+
+exiting = application(leave)
+exiting_at_startup = application(answer, started=leave)
+exiting_in_a_task = application(exit_in_a_task)
+stopping_the_loop = application(stop_the_loop)
+forking = application(fork_and_answer)
+
+
 # ---- what is left behind ----
 
 
@@ -461,6 +512,22 @@ async def keep_running(*_):
 
 async def stop_running():
     kept[-1].cancel()
+
+
+async def keep_a_generator(*_):
+    async def parts():
+        try:
+            yield b""
+        finally:
+            await break_down()
+
+    generator = parts()
+    kept.append(generator)
+    await anext(generator)
+
+
+async def start_a_thread(*_):
+    threading.Thread(target=threading.Event().wait, name="waiter").start()
 
 
 async def answer_and_keep_running(scope, receive, send):
@@ -473,6 +540,8 @@ async def let_a_task_fail(scope, receive, send):
     await answer(scope, receive, send)
 
 
+failing_clean_up = application(answer, started=keep_a_generator)
+left_thread = application(answer, started=start_a_thread)
 left_task = application(answer, started=keep_running)
 ended_task = application(answer, started=keep_running, stopped=stop_running)
 task_of_a_request = application(answer_and_keep_running)

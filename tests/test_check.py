@@ -41,8 +41,8 @@ class Checked:
     @property
     def only_fault(self):
         assert self.code == WRONG_FOUND, self.lines
-        [line] = self.all(WRONG)
-        return line
+        assert len(self.all(WRONG)) == 1, self.lines
+        return self.all(WRONG)[0]
 
 
 @pytest.fixture
@@ -110,6 +110,28 @@ def test_starlette_and_fastapi_are_sound(checked, name):
         "starlette": ["raised starlette.websockets.WebSocketDisconnect"],
         "fastapi": [],
     }[name]
+
+
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").iterdir() if not path.name.startswith("__"))
+# What an example is to be asked for, where it has more than one page. Streaming's /poll waits for news.
+OWN_PATHS = {
+    "streaming.py": ("/", "/events", "/echo", "/tell"),
+    "extensions.py": ("/", "/style.css", "/source", "/part", "/sum", "/nothing"),
+    "django_channels": ("/", "/room/a/", "/ws/echo/", "/ws/room/a/"),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_nothing_is_wrong_in_an_example(name, tmp_path):
+    target, folder = f"{name}:app", ROOT / "examples"
+    if name == "django_channels":
+        target, folder = "project.asgi:application", DJANGO
+    paths = [word for path in OWN_PATHS.get(name, ()) for word in ("--path", path)]
+    environment = {"DATABASE": str(tmp_path / "db.sqlite3"), "PWD": str(folder)}
+    code, output = command(target, *paths, cwd=folder, **environment)
+    assert code == 0, output
+    assert "\nNothing is wrong" in output
+    assert "500" not in output
 
 
 def test_django_with_channels_is_sound_and_its_headers_in_upper_case_are_advice(tmp_path):
@@ -427,6 +449,75 @@ def test_a_module_that_never_ends_to_load_ends_the_command_with_its_line(tmp_pat
     assert "endless.py, line " in output
 
 
+@pytest.mark.parametrize("name", ["sound", "only_http", "streaming", "statuses"])
+def test_what_does_not_block_is_not_told_to_do_so(checked, name):
+    told = checked(name, paths=["/200"] * 5)
+    assert not any("kept the loop" in line.text for line in told.lines), told.lines
+
+
+def test_an_import_in_a_view_is_advice_with_the_line_that_imports(checked, tmp_path, monkeypatch):
+    (tmp_path / "slow_to_load.py").write_text("import time\ntime.sleep(0.3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = checked("importing")
+    del sys.modules["slow_to_load"]
+    assert told.code == SOUND
+    line = told.the(ADVICE, "GET /")
+    assert "an import, which takes time only once" in line.text
+    assert line.details[0].endswith("in import_late: import slow_to_load")
+
+
+# ---- what ends the process or the loop ----
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "place"),
+    [("exiting", 1, "in leave: os._exit(0)"), ("exiting_at_startup", 3, "in leave: os._exit(0)")],
+)
+def test_an_application_that_ends_the_process_is_told_with_its_line(name, code, place):
+    exit_code, output = command(f"tests.check_applications:{name}")
+    assert exit_code == code, output
+    assert "it ended the process by os._exit(0)" in output
+    assert place in output
+    assert "1 thing is wrong" in output
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("import os; os._exit(0)", "it ended the process by os._exit(0)"),
+        ("import sys; sys.exit(0)", "cannot be imported: SystemExit: 0"),
+    ],
+)
+def test_a_module_that_ends_the_process_cannot_be_loaded(tmp_path, statement, text):
+    (tmp_path / "ending.py").write_text(f"{statement}\n")
+    code, output = command(f"{tmp_path}/ending.py:app")
+    assert code == 2, output
+    assert text in output
+    assert "ending.py" in output
+    assert "line 1" in output
+
+
+def test_a_sys_exit_in_a_task_is_told_with_its_line_and_the_check_goes_on(checked):
+    told = checked("exiting_in_a_task")
+    line = told.only_fault
+    assert line.about == "GET /"
+    assert line.text == "a task or a callback would have ended the server: SystemExit: 0"
+    assert line.details[0].endswith("in exit_by_sys: sys.exit(0)")
+    assert told.the(FACT, "WebSocket /")
+
+
+def test_an_application_that_stops_the_loop_is_told_and_the_check_goes_on(checked):
+    told = checked("stopping_the_loop")
+    assert told.only_fault.text == "the application stopped the event loop, and so the server"
+    assert told.only_fault.about == "GET /"
+    assert told.the(FACT, "WebSocket /")
+
+
+def test_a_child_process_may_end_itself():
+    code, output = command("tests.check_applications:forking")
+    assert code == 0, output
+
+
 # ---- what is left behind ----
 
 
@@ -444,6 +535,20 @@ def test_a_task_that_ends_with_the_shutdown_is_fine(checked):
     assert (told.code, told.all(ADVICE)) == (SOUND, [])
 
 
+def test_what_fails_while_the_loop_is_being_closed_is_told_with_its_line(checked):
+    told = checked("failing_clean_up")
+    line = told.the(WRONG, "lifespan", "asynchronous generator")
+    assert line.text.endswith("RuntimeError: no database")
+    assert "in break_down" in line.details[0]
+
+
+def test_a_thread_left_behind_is_advice_with_its_name_and_its_line():
+    code, output = command("tests.check_applications:left_thread")
+    assert code == 0, output
+    assert "advice  lifespan     a thread still runs, for which the process would wait at its end" in output
+    assert "thread waiter is in " in output
+
+
 def test_a_task_of_a_request_may_be_meant_to_run_on(checked):
     told = checked("task_of_a_request")
     assert told.code == SOUND
@@ -454,6 +559,53 @@ def test_a_task_whose_failure_nobody_took_is_told(checked):
     line = checked("failed_task").only_fault
     assert line.text == "Task exception was never retrieved: RuntimeError: no database"
     assert "in break_down" in line.details[0]
+
+
+# ---- the closing words ----
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "raising",
+            [
+                "1 thing is wrong (GET /).",
+                "To see a failed request whole, look at it in a browser: {} --debug",
+            ],
+        ),
+        ("failing_websocket", ["1 thing is wrong (WebSocket /).", "To serve it all the same: {}"]),
+        ("without_await", ["1 thing is wrong (GET /).", "To serve it all the same: {}"]),
+        ("upper_case_headers", ["Nothing is wrong; 1 piece of advice.", "To serve it: {}"]),
+        (
+            "failing_startup",
+            [
+                "1 thing is wrong (lifespan).",
+                "It does not start, so nothing else was asked of it.",
+                "To serve it without its startup and shutdown: {} --lifespan off",
+            ],
+        ),
+        (
+            "hanging_startup",
+            [
+                "1 thing is wrong (lifespan).",
+                "It does not start, so nothing else was asked of it.",
+                "Where it only needs longer: --timeout 9",
+                "To serve it without its startup and shutdown: {} --lifespan off",
+            ],
+        ),
+    ],
+)
+def test_the_closing_words_fit_what_was_found(checked, name, words):
+    serve = f"miniasgi serve tests.check_applications:{name}"
+    assert checked(name, timeout=SHORT).summary.splitlines() == [each.format(serve) for each in words]
+
+
+def test_the_command_that_serves_it_repeats_how_it_was_loaded(checked, monkeypatch):
+    monkeypatch.chdir(ROOT / "tests")
+    told = Checked("make", app_dir="..", factory=True)
+    expected = "miniasgi serve tests.check_applications:make --app-dir .. --factory"
+    assert told.summary.splitlines()[-1] == f"To serve it: {expected}"
 
 
 # ---- the command ----
