@@ -67,7 +67,7 @@ def command(*arguments, cwd=ROOT, **env):
 
 def test_a_sound_application_is_told_by_its_parts(checked):
     told = checked("sound")
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     assert [(line.mark, line.about) for line in told.lines] == [
         (GOOD, "application"),
         (GOOD, "lifespan"),
@@ -88,7 +88,7 @@ def test_a_sound_application_is_told_by_its_parts(checked):
 
 def test_what_raises_on_a_scope_does_not_support_it(checked):
     told = checked("only_http")
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     assert told.the(FACT, "lifespan").text == "not supported: raised ValueError: no lifespan here"
     line = told.the(FACT, "WebSocket /")
     assert line.text == "not supported: raised ValueError: no websocket here"
@@ -157,7 +157,7 @@ def test_django_alone_refuses_websockets_and_is_sound(tmp_path):
 
 def test_each_path_is_asked_for(checked):
     told = checked("statuses", paths=["/200", "/302", "/404"])
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     statuses = [told.the(GOOD, f"GET /{status}").text[:3] for status in (200, 302, 404)]
     assert statuses == ["200", "302", "404"]
 
@@ -186,13 +186,13 @@ def test_it_is_told_how_to_ask_for_more_than_a_refusal(checked, status, hint):
 )
 def test_a_denied_handshake_is_no_fault(checked, name, text):
     told = checked(name)
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     assert re.search(text.replace("(", r"\(").replace(")", r"\)"), told.the(GOOD, "WebSocket /").text)
 
 
 def test_an_event_stream_is_left_once_it_is_known_to_be_one(checked):
     told = checked("streaming", timeout=60)
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     assert "200, text/event-stream, a stream: 9 bytes so far" in told.the(GOOD, "GET /").text
 
 
@@ -244,7 +244,7 @@ def test_a_message_after_the_answer_is_told(checked):
 
 def test_advice_does_not_fail_the_check(checked):
     told = checked("upper_case_headers")
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     line = told.the(ADVICE, "GET /")
     assert "b'Content-Type' among its headers" in line.text
     assert "not by your own code" not in line.text
@@ -274,7 +274,7 @@ def test_a_websocket_message_to_a_request_is_told_with_what_to_do(checked):
 
 def test_a_key_of_another_scopes_shows_that_its_type_was_not_looked_at(checked):
     told = checked("looks_for_method")
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     for about, kind in (("lifespan", "lifespan"), ("WebSocket /", "websocket")):
         assert told.the(FACT, about).text == "not supported: raised KeyError: 'method'"
         assert told.the(ADVICE, about).text.startswith(f"a {kind} scope has no 'method'")
@@ -307,7 +307,7 @@ def test_a_bug_in_a_lifespan_is_wrong_though_the_application_is_served(checked, 
 
 def test_a_path_without_a_route_is_not_taken_for_a_missing_protocol(checked):
     told = checked("without_route", factory=True)
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     line = told.the(FACT, "WebSocket /")
     assert line.text == "not supported: raised ValueError: No route found for path ''."
     assert line.details[-1] == "to ask for another path: --path /…"
@@ -421,7 +421,7 @@ def test_a_blocking_call_is_told_with_its_line_and_how_long(checked):
 
 def test_a_blocking_startup_is_advice_because_nobody_waits_for_it(checked):
     told = checked("blocking_startup")
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     assert told.the(ADVICE, "lifespan").details[0].endswith("in sleep: time.sleep(0.3)")
 
 
@@ -460,7 +460,7 @@ def test_an_import_in_a_view_is_advice_with_the_line_that_imports(checked, tmp_p
     monkeypatch.syspath_prepend(str(tmp_path))
     told = checked("importing")
     del sys.modules["slow_to_load"]
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     line = told.the(ADVICE, "GET /")
     assert "an import, which takes time only once" in line.text
     assert line.details[0].endswith("in import_late: import slow_to_load")
@@ -551,7 +551,7 @@ def test_a_thread_left_behind_is_advice_with_its_name_and_its_line():
 
 def test_a_task_of_a_request_may_be_meant_to_run_on(checked):
     told = checked("task_of_a_request")
-    assert told.code == SOUND
+    assert told.code == SOUND, told.lines
     assert told.the(ADVICE, "GET /").details[0] == "task forever"
 
 
