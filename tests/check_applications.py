@@ -1,6 +1,7 @@
 """Applications that `miniasgi check` is tried on, as `tests.check_applications:name`. Each has one fault, or none."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -570,6 +571,28 @@ def starlette():
     app = Starlette(routes=[Route("/", index), WebSocketRoute("/", accepting)])
     app.add_middleware(BaseHTTPMiddleware, dispatch=passing)
     return app
+
+
+def starlette_failing_startup():
+    from starlette.applications import Starlette
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        await break_down()
+        yield
+
+    return Starlette(lifespan=lifespan)
+
+
+def starlette_failing_shutdown():
+    from starlette.applications import Starlette
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        yield
+        await break_down()
+
+    return Starlette(lifespan=lifespan)
 
 
 def fastapi():

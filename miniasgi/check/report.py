@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ..frames import calling, places, raising, summary
 from ..observe.watchdog import Stall
+from .traced import as_told
 from .unawaited import unawaited_heard
 from .witness import sole
 
@@ -120,7 +121,7 @@ class Report(logging.Handler):
             log.setLevel(before[3])
 
     def emit(self, record: logging.LogRecord) -> None:
-        text, *details = record.getMessage().splitlines()
+        text, details = as_told(record.getMessage())
         error = record.exc_info[1] if record.exc_info else None
         self.find(Mark.WRONG, REQUEST.sub("", text), details, error, of_server=True)
 

@@ -14,12 +14,12 @@ from typing import TextIO
 
 from ..awaits import without_await
 from ..frames import RUNNERS, is_installed, is_ours
+from .traced import traced
 
 # How many calls are remembered of each coroutine: asyncio's debug mode remembers as many.
 DEPTH = 10
 
 NEVER_AWAITED = re.compile(r"coroutine '(.+)' was never awaited")
-ORIGIN = re.compile(r'^  File "(.+)", line (\d+), in (.+)', re.MULTILINE)  # as in a traceback, innermost last
 
 # (what is told, by the application's own code)
 OnUnawaited = Callable[[str, bool], None]
@@ -59,8 +59,8 @@ def caller(warning: str, dropped: tuple[str, int]) -> tuple[str, int] | None:
     None where we made it. In a thread of the application's nothing is remembered; there it is where the
     coroutine was dropped.
     """
-    origin = ORIGIN.findall(warning)[::-1]
-    inside = takewhile(lambda each: not (is_ours(each[0]) and each[2] in RUNNERS), origin)
-    lines = [(file, int(line)) for file, line, _ in inside if not is_ours(file)]
+    origin = traced(warning)
+    inside = takewhile(lambda each: not (is_ours(each.file) and each.function in RUNNERS), origin)
+    lines = [(each.file, each.line) for each in inside if not is_ours(each.file)]
     own = [each for each in lines if not is_installed(each[0])]
     return next(iter(own + lines), None if origin else dropped)

@@ -38,6 +38,7 @@ from .report import (
     duration,
     in_words,
 )
+from .traced import as_told
 from .witness import Call, Witness, busy_threads, is_foreign, sole, waits
 
 # How long a callback may keep the loop, in seconds: longer, and every other client notices.
@@ -230,7 +231,7 @@ class Visits:
             text = f"the startup was not complete within {self.timeout:g} s"
             self.report.tell(Mark.WRONG, text, self.where)
         elif error is None:
-            self.report.tell(Mark.WRONG, str(failure))
+            self.report.tell(Mark.WRONG, *as_told(str(failure)))
         elif any(sole(error) is each for _, each in call.refused):
             self.report.tell(Mark.FACT, NOT_SENT)
         else:
@@ -335,10 +336,6 @@ class Visits:
         call = await self.request(f"WebSocket {path}", answer, shake_hands(self.server.port, path, answer))
         if answer.status == 101:
             self.report.tell(Mark.GOOD, f"supported: accepted in {in_words(answer.seconds)}")
-            if call is not None and call.error is not None and is_disconnect(call):
-                self.report.told.append(call.error)
-                text = f"raised {summary(call.error)} when the client left; caught, it would not fill the log"
-                self.report.tell(Mark.ADVICE, text, places(raising(call.error))[::-1])
         elif self.where is not None and not answer.complete:
             self.report.tell(Mark.WRONG, f"no answer to the handshake within {self.timeout:g} s", self.where)
         elif call is not None and refuses(call):
@@ -347,7 +344,7 @@ class Visits:
             closed = "websocket.close" in call.types_sent
             how = "closed before it was accepted" if closed else "by a response of its own"
             text = f"supported: denied with {answer.status} in {in_words(answer.seconds)} ({how})"
-            self.report.tell(Mark.GOOD, text, another_path(answer))
+            self.report.tell(Mark.GOOD, text, [ANOTHER_PATH])
         else:
             text = f"failed; the server answered {answer.status}" if answer.status else answer.broken
             self.report.tell(Mark.FACT, text)
@@ -432,11 +429,6 @@ class Visits:
                 details.append(f"what to do   {ANSWERS[call.type]}")
             self.report.told.append(error)
             self.report.tell(Mark.WRONG, text, details)
-
-
-def is_disconnect(call: Call) -> bool:
-    """Whether a call ended by what its framework raises when a client leaves, as Starlette does."""
-    return call.left and type(call.error).__name__.endswith("Disconnect")
 
 
 def own_places(call: Call) -> list[str]:

@@ -23,7 +23,6 @@ class Call:
     __slots__ = (
         "ended",  # set when the application has returned or raised
         "error",  # what it raised; of a group of one, as task groups raise it, that one
-        "left",  # it was told that the client had left
         "received",  # it was given a message
         "refused",  # (type of the message, what send() raised against it)
         "scope",
@@ -40,7 +39,6 @@ class Call:
         self.task = asyncio.current_task()
         self.ended = asyncio.Event()
         self.error: BaseException | None = None
-        self.left = False
         self.received = False
         self.refused: list[tuple[object, ASGIError]] = []
         self.sent = 0
@@ -92,7 +90,6 @@ class Witness:
         async def recorded_receive() -> Message:
             message = await receive()
             call.received = True
-            call.left = call.left or message["type"].endswith(".disconnect")
             return message
 
         async def recorded_send(message: Message) -> None:
