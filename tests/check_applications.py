@@ -501,6 +501,51 @@ exiting = application(leave)
 exiting_at_startup = application(answer, started=leave)
 exiting_in_a_task = application(exit_in_a_task)
 stopping_the_loop = application(stop_the_loop)
+
+
+async def exit_when_cancelled():
+    try:
+        await forever()
+    finally:
+        exit_by_sys()
+
+
+async def start_what_exits_when_cancelled():
+    kept.append(asyncio.create_task(exit_when_cancelled()))
+
+
+async def hold_on(*_):
+    try:
+        await forever()
+    finally:
+        await never_come_back()
+
+
+async def send_after_close(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close"})
+    await send({"type": "websocket.send", "text": "too late"})
+
+
+async def misspell_a_key(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "boddy": b"hello"})
+
+
+async def returning_the_answer(scope, receive, send):
+    assert scope["type"] == "http"
+    return "hello"
+
+
+def not_async(scope, receive, send):
+    pass
+
+
+exiting_when_cancelled = application(answer, started=start_what_exits_when_cancelled)
+holding_on = application(hold_on)
+sending_after_close = application(answer, send_after_close)
+misspelling = application(misspell_a_key)
 forking = application(fork_and_answer)
 
 

@@ -238,6 +238,29 @@ def test_a_message_after_the_answer_is_told(checked):
     assert line.text.startswith("ignored a message of the application: http.response.body was sent after")
 
 
+def test_what_the_server_says_of_an_error_is_told_with_its_line(checked):
+    line = checked("sending_after_close").only_fault
+    assert line.text == "ended by a send() after the application had closed the WebSocket"
+    assert "in send_after_close: await send(" in line.details[0]
+
+
+def test_advice_that_the_server_gives_too_is_told_once(checked):
+    told = checked("misspelling")
+    assert told.code == SOUND, told.lines
+    assert "the key 'boddy'" in told.the(ADVICE, "GET /").text
+
+
+def test_what_is_returned_in_place_of_an_answer_is_told(checked):
+    assert "it returned 'hello', which nobody reads" in checked("returning_the_answer").only_fault.text
+
+
+def test_an_application_that_cannot_be_called_is_told_with_each_request(checked):
+    told = checked("not_async")
+    assert told.the(FACT, "lifespan").text == "it could not be called"
+    assert [line.about for line in told.all(WRONG)] == ["GET /", "WebSocket /"]
+    assert "is the application declared with `def`" in told.the(WRONG, "GET /").text.lower()
+
+
 def test_advice_does_not_fail_the_check(checked):
     told = checked("upper_case_headers")
     assert told.code == SOUND, told.lines
@@ -437,6 +460,7 @@ def test_a_blocking_startup_is_advice_because_nobody_waits_for_it(checked):
     [
         ("stuck", 1, "in never_come_back: "),
         ("stuck_startup", 3, "in never_come_back: "),
+        ("holding_on", 1, "in never_come_back: "),  # once it is cancelled
         ("hanging_thread", 1, "thread asyncio_0 is in "),  # which Python would wait for at its end
     ],
 )
@@ -518,6 +542,14 @@ def test_an_application_that_stops_the_loop_is_told_and_the_check_goes_on(checke
     assert told.only_fault.text == "the application stopped the event loop, and so the server"
     assert told.only_fault.about == "GET /"
     assert told.the(FACT, "WebSocket /")
+
+
+def test_a_sys_exit_while_tasks_are_cancelled_is_told_and_does_not_change_the_exit_code():
+    code, output = command("tests.check_applications:exiting_when_cancelled")
+    assert code == 1, output
+    assert "a task or a callback would have ended the server: SystemExit: 0" in output
+    assert output.count("WRONG") == 2, output  # the other is that it was left behind
+    assert "Traceback" not in output
 
 
 def test_a_child_process_may_end_itself():

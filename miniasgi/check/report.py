@@ -116,7 +116,7 @@ class Report(logging.Handler):
             with unawaited_heard(self.on_unawaited):
                 yield
         finally:
-            loop.set_exception_handler(None)
+            loop.set_exception_handler(lambda *_: None)  # what the application keeps till the end was told
             log.handlers[:], log.propagate, log.disabled = before[:3]
             log.setLevel(before[3])
 
@@ -135,6 +135,8 @@ class Report(logging.Handler):
 
     def on_advice(self, text: str, lines: list[str]) -> None:
         text, _, rule = text.partition("\n")
+        # Some advice the server gives by itself, in its log, without the line.
+        self.found[:] = [each for each in self.found if each.text != text]
         foreign = bool(lines) and lines[0].endswith("(a library)")
         self.find(Mark.ADVICE, text + (" (not by your own code)" if foreign else ""), [*lines, rule])
 
@@ -156,6 +158,14 @@ class Report(logging.Handler):
     def forgive(self) -> None:
         """What the server said in this step is no fault: it was told as a fact."""
         self.found[:] = [each for each in self.found if not each.of_server]
+
+    def locate(self, error: BaseException) -> None:
+        """What the server said in this step without a line was about this error."""
+        lines = tuple(places(raising(error))[::-1])
+        self.found[:] = [
+            each._replace(details=lines) if each.of_server and not each.details else each
+            for each in self.found
+        ]
 
     # ---- what goes out ----
 

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import TextIO
 
 from ..awaits import without_await
-from ..frames import RUNNERS, is_installed, is_ours
+from ..frames import PACKAGE, is_installed, is_ours
 from .traced import traced
 
 # How many calls are remembered of each coroutine: asyncio's debug mode remembers as many.
@@ -60,7 +60,7 @@ def caller(warning: str, dropped: tuple[str, int]) -> tuple[str, int] | None:
     coroutine was dropped.
     """
     origin = traced(warning)
-    inside = takewhile(lambda each: not (is_ours(each.file) and each.function in RUNNERS), origin)
+    inside = takewhile(lambda each: not each.file.startswith(PACKAGE), origin)
     lines = [(each.file, each.line) for each in inside if not is_ours(each.file)]
     own = [each for each in lines if not is_installed(each[0])]
     return next(iter(own + lines), None if origin else dropped)

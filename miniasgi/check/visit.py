@@ -17,7 +17,7 @@ from typing import Any
 
 from ..asgi import Application
 from ..config import Config, UsageError
-from ..frames import is_installed, places, raising, short, summary
+from ..frames import is_call_itself, is_installed, places, raising, short, summary
 from ..lifespan import StartupFailed
 from ..loading import load_app
 from ..observe.conversation import Recorded
@@ -94,7 +94,8 @@ def visit(app: Application, report: Report, paths: Sequence[str]) -> int:
             try:
                 started = run(loop, Visits(app, report, loop).pay(paths), report)
             finally:
-                leave(loop)
+                with alarm(2 * CLEAN_UP + PATIENCE, report.abandon), ends_told(report):
+                    leave(loop)
                 loop.set_task_factory(None)  # the witness
             report.tell_found()
     finally:
@@ -108,15 +109,22 @@ def run(loop: asyncio.AbstractEventLoop, visits: Coroutine[Any, Any, bool], repo
     """Run the loop to the end of the visits, also where the application ends it in the middle."""
     task = loop.create_task(visits)
     while not task.done():
-        try:
+        with ends_told(report):
             loop.run_until_complete(task)
-        except SystemExit as error:  # outside of its call, where it reaches the loop
-            report.find(Mark.WRONG, "a task or a callback would have ended the server", error=error)
-        except RuntimeError:
-            if task.done():
-                raise
-            report.find(Mark.WRONG, "the application stopped the event loop, and so the server")
     return task.result()
+
+
+@contextmanager
+def ends_told(report: Report) -> Iterator[None]:
+    """Where the application ends the loop that the block runs, that is found, and not raised."""
+    try:
+        yield
+    except SystemExit as error:  # outside of its calls, where it reaches the loop
+        report.find(Mark.WRONG, "a task or a callback would have ended the server", error=error)
+    except RuntimeError as error:
+        if str(error) != "Event loop stopped before Future completed.":
+            raise
+        report.find(Mark.WRONG, "the application stopped the event loop, and so the server")
 
 
 def kind_of(app: object) -> str:
@@ -252,6 +260,9 @@ class Visits:
             self.report.told += [call.error] if call.error is not None else []
             self.report.tell(Mark.FACT, f"{NOT_SENT}: it is served without startup and shutdown")
             return
+        if call.error is not None and is_call_itself(call.error):
+            self.report.tell(Mark.FACT, "it could not be called")  # why is told of each request
+            return
         did, lines = "returned", list[str]()
         if call.error is not None:
             self.report.told.append(call.error)
@@ -368,7 +379,8 @@ class Visits:
         if call is not None and self.where is not None:
             goes_on = answer.size > 0 and call.sent_last > answer.began + self.timeout / 2
             answer.streams = answer.streams or goes_on
-            await self.end(call)
+            with alarm(2 * CLEAN_UP + PATIENCE, self.report.abandon):
+                await self.end(call)
         return call
 
     async def end(self, call: Call) -> None:
@@ -387,6 +399,8 @@ class Visits:
                 text = f"the application still runs {self.timeout:g} s later, though all was said"
                 self.report.tell(Mark.ADVICE, text, self.where)
             self.tell_refused(call)
+            if call.error is not None:
+                self.report.locate(call.error)
             if tasks := self.witness.running(call):
                 await asyncio.wait(tasks, timeout=CLEAN_UP / 4)
             for task in self.witness.running(call):

@@ -104,7 +104,7 @@ class Witness:
             call.types_sent.add(message["type"])
 
         try:
-            await self.app(scope, recorded_receive, recorded_send)
+            return await self.app(scope, recorded_receive, recorded_send)
         except BaseException as error:
             call.error = sole(error)
             raise
