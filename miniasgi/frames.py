@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from itertools import dropwhile
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -115,8 +116,9 @@ def running_in(thread: int) -> list[FrameLine]:
 
 
 def raising(error: BaseException) -> list[FrameLine]:
-    """Where an exception was raised, and what it passed."""
-    return [(entry.tb_frame, entry.tb_lineno) for entry in walk(error.__traceback__)][::-1]
+    """Where an exception was raised, and what it passed; raised by us or by asyncio, from the call on."""
+    lines = [(entry.tb_frame, entry.tb_lineno) for entry in walk(error.__traceback__)]
+    return list(dropwhile(lambda line: is_ours(line[0].f_code.co_filename), reversed(lines)))
 
 
 def awaiting(awaited: object) -> list[FrameLine]:

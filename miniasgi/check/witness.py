@@ -22,37 +22,49 @@ class Call:
 
     __slots__ = (
         "ended",  # set when the application has returned or raised
-        "error",  # what it raised
-        "kinds",  # the types of the messages that it sent
-        "left",  # it was told that the client had left
+        "error",  # what it raised; of a group of one, as task groups raise it, that one
         "received",  # it was given a message
         "refused",  # (type of the message, what send() raised against it)
         "scope",
         "sent",  # how many messages it sent
         "sent_last",  # when the last one was
         "task",  # what runs it
+        "type",  # the scope's type
+        "types_sent",  # the types of the messages that it sent
     )
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self.type: str = scope["type"]
         self.task = asyncio.current_task()
         self.ended = asyncio.Event()
         self.error: BaseException | None = None
-        self.kinds: set[str] = set()
-        self.left = False
         self.received = False
         self.refused: list[tuple[object, ASGIError]] = []
         self.sent = 0
         self.sent_last = 0.0
+        self.types_sent: set[str] = set()
 
     def is_running(self, *, lifespan: bool) -> bool:
-        return (self.scope["type"] == "lifespan") is lifespan and not self.ended.is_set()
+        return (self.type == "lifespan") is lifespan and not self.ended.is_set()
 
     @property
-    def unaware(self) -> bool:
-        """It sent messages of another protocol only: the application does not look at the scope's type."""
-        protocols = {str(kind).partition(".")[0] for kind, _ in self.refused}
-        return not self.sent and bool(protocols) and self.scope["type"] not in protocols
+    def sent_foreign(self) -> bool:
+        """It tried to send messages of another type of scope, and none of its own."""
+        return not self.sent and any(is_foreign(kind, self.type) for kind, _ in self.refused)
+
+
+def is_foreign(kind: object, type_: str) -> bool:
+    """Whether a message of this type belongs to another type of scope."""
+    protocol = str(kind).partition(".")[0]
+    return protocol != type_ and protocol in ("http", "websocket", "lifespan")
+
+
+def sole(error: BaseException) -> BaseException:
+    """A group of one, as task groups raise it, is told as that one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 # The call in whose context something runs: also in the tasks that it started, and theirs.
@@ -78,7 +90,6 @@ class Witness:
         async def recorded_receive() -> Message:
             message = await receive()
             call.received = True
-            call.left = call.left or message["type"].endswith(".disconnect")
             return message
 
         async def recorded_send(message: Message) -> None:
@@ -90,12 +101,12 @@ class Witness:
                 raise
             call.sent += 1
             call.sent_last = time.monotonic()
-            call.kinds.add(message["type"])
+            call.types_sent.add(message["type"])
 
         try:
-            await self.app(scope, recorded_receive, recorded_send)
+            return await self.app(scope, recorded_receive, recorded_send)
         except BaseException as error:
-            call.error = error
+            call.error = sole(error)
             raise
         finally:
             call.ended.set()
@@ -142,7 +153,7 @@ def busy_threads(before: set[threading.Thread]) -> list[str]:
     for thread in set(threading.enumerate()) - before - {threading.current_thread()}:
         stack = list(calling(frames.get(thread.ident or 0)))
         if stack and not thread.daemon and not is_idle(stack):
-            found.append(f"a thread is in {places(stack)[-1]}")
+            found.append(f"thread {thread.name} is in {places(stack)[-1]}")
     return found
 
 

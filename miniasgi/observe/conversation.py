@@ -86,7 +86,7 @@ class Recorded:
             for each in advice(message):
                 self.tell(each, senders())
 
-        await self.app(scope, recorded_receive, recorded_send)
+        return await self.app(scope, recorded_receive, recorded_send)
 
     def tell(self, text: str, lines: list[str]) -> None:
         if (key := (text, *lines)) not in self.told:

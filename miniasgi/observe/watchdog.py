@@ -3,12 +3,14 @@
 It owns one thread, and one timer of the loop: the beat, whatever number of requests there is. It knows no
 request: who is told of a stall has the task that was running, and says what that was.
 
-A loop that does not turn is not always kept. The machine may be slow, so that nobody runs for a while, or
-everybody but the loop: such time is not counted. And the loop may only wait: then the innermost frame of its
-thread is in select(), and nothing is told.
+A loop that does not turn is not always kept. The machine may be slow, so that the loop's thread has to wait,
+or one that it waits for, as for one that was just started: such time is not counted. The loop may only wait:
+then the innermost frame of its thread is in select(), and nothing is told. Nor is it where the server itself
+is at work, and no line of the application's.
 """
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -17,10 +19,12 @@ from itertools import takewhile
 from types import FrameType
 from typing import Any
 
-from ..frames import ASYNCIO, FrameLine, calling, places
+from ..frames import ASYNCIO, PACKAGE, RUNNERS, FrameLine, calling, places
 
 # How often the loop beats and the thread looks, in parts of the limit.
 LOOKS = 5
+
+IMPORTLIB = "<frozen importlib"  # where the import system runs; it stands around all that is imported
 
 
 class Stall:
@@ -28,7 +32,8 @@ class Stall:
 
     __slots__ = (
         "importing",  # it was an import: the next one of the same module costs nothing
-        "lines",  # the innermost line that is not ours, and the application's own above it
+        # The innermost line that is not ours, and the application's own above it; of an import, who imports.
+        "lines",
         "seconds",  # how long; so far, until the loop turns again
         "task",  # the task that was running; None in a plain callback
     )
@@ -64,8 +69,7 @@ class Watchdog:
 
     def start(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.ident, self.native = threading.get_ident(), threading.get_native_id()
-        self.queued = self.read_queued()
+        self.ident = threading.get_ident()
         self.timer: asyncio.Handle = self.loop.call_soon(self.beat)
         self.thread = threading.Thread(target=self.watch, name="miniasgi watchdog", daemon=True)
         self.thread.start()
@@ -91,16 +95,17 @@ class Watchdog:
     # ---- in the thread ----
 
     def watch(self) -> None:
-        seen, looked, kept = self.beaten, time.monotonic(), 0.0
+        seen, looked, used, kept = self.beaten, time.monotonic(), time.process_time(), 0.0
         while not self.over.wait(self.period):
-            now, queued = time.monotonic(), self.read_queued()
+            now, cpu = time.monotonic(), time.process_time()
             if self.beaten != seen:
                 seen, kept = self.beaten, 0.0
             else:
                 # A look that comes very late counts for less: the whole process had no time, then.
                 elapsed = min(now - looked, self.limit / 2)
-                kept += max(0.0, elapsed - (queued - self.queued))
-            looked, self.queued = now, queued
+                # While a thread wants to run, only what was run counts; who sleeps is kept by what it called.
+                kept += min(elapsed, cpu - used) if wants_to_run() else elapsed
+            looked, used = now, cpu
             # The loop was free for up to a period after its last beat.
             if kept >= self.limit + self.period and self.stall is None and self.base is not None:
                 self.judge(seen, kept - self.period / 2)
@@ -108,27 +113,48 @@ class Watchdog:
     def judge(self, seen: float, seconds: float) -> None:
         """The loop has not turned for so long: tell it, if somebody's line is to blame."""
         stack = self.running()
-        lines = places(stack)
-        importing = any(frame.f_code.co_filename.startswith("<frozen importlib") for frame, _ in stack)
+        within = [at for at, (frame, _) in enumerate(stack) if frame.f_code.co_filename.startswith(IMPORTLIB)]
+        importing = bool(within)
+        lines = places(stack[within[-1] + 1 :] if importing else stack)
         task = asyncio.current_task(self.loop)
         if lines and self.beaten == seen:  # it did not go on while we looked
             self.stall = Stall(lines, importing, seconds, task)
             self.on_stall(self.stall)
 
     def running(self) -> list[FrameLine]:
-        """The callback that the loop runs, its innermost line first; nothing where the loop waits."""
+        """What the loop runs of the application's, the innermost line first; empty where that is nothing."""
         innermost = sys._current_frames().get(self.ident)
         stack = list(takewhile(lambda line: line[0] is not self.base, calling(innermost)))
         waits = len(stack) > 1 and stack[0][0].f_code.co_name == "select" and of_loop(stack[1])
-        return [] if waits else stack
+        return [] if waits or of_server(stack) else stack
 
-    def read_queued(self) -> float:
-        """For how long the loop's thread could have run, but was not let (Linux; elsewhere 0)."""
-        try:
-            with open(f"/proc/self/task/{self.native}/schedstat", encoding="ascii") as file:
-                return int(file.read().split()[1]) / 1e9
-        except (OSError, IndexError):
-            return 0.0
+
+def wants_to_run() -> bool:
+    """Whether a thread of this process, but for our own, runs or waits for its turn (Linux; elsewhere no)."""
+    own = str(threading.get_native_id())
+    try:
+        return any(state_of(each) == "R" for each in os.listdir(TASKS) if each != own)
+    except OSError:
+        return False
+
+
+def state_of(thread: str) -> str:
+    """R, S and so on, as proc(5) has it; "" of a thread that has ended."""
+    try:
+        with open(f"{TASKS}/{thread}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+TASKS = "/proc/self/task"
+
+
+def of_server(stack: list[FrameLine]) -> bool:
+    """Whether the server itself is at work: a callback of its own, which does not call the application."""
+    frames = [frame.f_code for frame, _ in stack if not frame.f_code.co_filename.startswith(ASYNCIO)]
+    ours = [code for code in frames if code.co_filename.startswith(PACKAGE)]
+    return bool(ours) and ours[-1] is frames[-1] and not any(code.co_name in RUNNERS for code in ours)
 
 
 def of_loop(line: FrameLine) -> bool:

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from miniasgi.observe.watchdog import Watchdog
+from miniasgi import Config, Server
+from miniasgi.observe.watchdog import Watchdog, wants_to_run
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +90,7 @@ async def test_a_loop_that_waits_is_not_blamed():
 
 
 async def test_time_in_which_the_machine_ran_others_is_not_counted(monkeypatch):
-    monkeypatch.setattr(Watchdog, "read_queued", lambda self: time.monotonic())
+    monkeypatch.setattr("miniasgi.observe.watchdog.wants_to_run", lambda: True)
     async with watching() as (watchdog, stalls):
         block()
         await beat(watchdog)
@@ -97,11 +98,64 @@ async def test_time_in_which_the_machine_ran_others_is_not_counted(monkeypatch):
 
 
 async def test_a_machine_that_does_not_tell_it_is_watched_as_well(monkeypatch):
-    monkeypatch.setattr(Watchdog, "read_queued", lambda self: 0.0)
+    monkeypatch.setattr("miniasgi.observe.watchdog.TASKS", "/nowhere")
     async with watching() as (watchdog, stalls):
         block()
         await beat(watchdog)
     assert len(stalls) == 1
+
+
+async def test_a_callback_that_computes_is_told_though_its_thread_wants_to_run_all_the_time():
+    async with watching() as (watchdog, stalls):
+        end = time.process_time() + 0.4
+        while time.process_time() < end:
+            pass
+        await beat(watchdog)
+    [stall] = stalls
+    assert "test_watchdog.py" in stall.lines[0]
+
+
+async def test_the_servers_own_work_is_not_told():
+    async def app(scope, receive, send):
+        raise NotImplementedError
+
+    def slow_time():
+        block()
+        return time.monotonic()
+
+    async with Server(app, Config(port=0)) as server, watching() as (watchdog, stalls):
+        server.runtime.time = slow_time
+        server.loop.call_soon(server.runtime.tick)
+        await beat(watchdog)
+        await beat(watchdog)
+        server.runtime.time = time.monotonic
+    assert not stalls
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the states of threads")
+async def test_whether_another_thread_wants_to_run_is_known():
+    assert not await asyncio.to_thread(look_until, False)
+    stop = threading.Event()
+
+    def compute():
+        while not stop.is_set():
+            pass
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        assert await asyncio.to_thread(look_until, True)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def look_until(expected):
+    """What is seen of the other threads, once it is what is expected, or after half a minute."""
+    end = time.monotonic() + 30
+    while (seen := wants_to_run()) is not expected and time.monotonic() < end:
+        pass
+    return seen
 
 
 @pytest.mark.parametrize("times", [1, 2])
