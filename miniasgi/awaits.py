@@ -1,31 +1,36 @@
-"""A call without `await`, which Python only warns of: what is told of it, and how it is noticed.
+"""A call without `await`, which Python only warns of: how that is heard, and what is told of it.
 
-It owns Python's warnings while `awaits_explained` lasts, which is for a process, or for a check, to say.
+It is no exception: the call made a coroutine, which nobody ran. Python warns where the coroutine is dropped,
+which may be long after the call and far away; who wants to know the call has the calls remembered. This owns
+Python's warnings while `unawaited_heard` lasts, which is for a process, or for a check, to say.
 """
 
 import linecache
-import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import TextIO
 
-from .frames import is_ours, short
+from .frames import PACKAGE, is_installed, is_ours, short, traced
 from .messages import row
 
-log = logging.getLogger("miniasgi")
+# How many calls are remembered of each coroutine, where they are: asyncio's debug mode remembers as many.
+DEPTH = 10
+
+# (what is told, whether it is about the application's own code)
+OnUnawaited = Callable[[str, bool], None]
 
 
 @contextmanager
-def awaits_explained(*, origins: bool = False) -> Iterator[None]:
-    """While the block runs, Python's warning of a call without `await` is an error in the log.
+def unawaited_heard(on_unawaited: OnUnawaited, *, depth: int = 0) -> Iterator[None]:
+    """While the block runs, a coroutine that is dropped without having run is heard of, and not warned of.
 
-    It is no exception: the call made a coroutine, which nobody ran. Python notices, and only warns: where
-    the coroutine is dropped, which may be late. With `origins` it remembers where each was made, at a cost.
+    `depth` is how many calls are remembered of each coroutine that is made; each costs time.
     """
-    before, depth = warnings.showwarning, sys.get_coroutine_origin_tracking_depth()
+    before, depth_before = warnings.showwarning, sys.get_coroutine_origin_tracking_depth()
 
     def show(
         message: Warning | str,
@@ -35,24 +40,37 @@ def awaits_explained(*, origins: bool = False) -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if found := NEVER_AWAITED.match(str(message)):
-            origin = [(filename, str(lineno)), *ORIGIN.findall(str(message))][-1]
-            log.error("%s", without_await(found[1], origin[0], int(origin[1])))
-        else:
+        if (found := NEVER_AWAITED.match(str(message))) is None:
             before(message, category, filename, lineno, file, line)
+        elif place := caller(str(message), (filename, lineno)):
+            on_unawaited(without_await(found[1], *place), not is_installed(place[0]))
 
-    warnings.showwarning = show
-    if origins:
-        sys.set_coroutine_origin_tracking_depth(max(depth, 1))
-    try:
-        yield
-    finally:
-        warnings.showwarning = before
-        sys.set_coroutine_origin_tracking_depth(depth)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", NEVER_AWAITED.pattern, RuntimeWarning)
+        warnings.showwarning = show
+        sys.set_coroutine_origin_tracking_depth(max(depth, depth_before))
+        try:
+            yield
+        finally:
+            sys.set_coroutine_origin_tracking_depth(depth_before)
 
 
 NEVER_AWAITED = re.compile(r"coroutine '(.+)' was never awaited")
-ORIGIN = re.compile(r'^  File "(.+)", line (\d+)', re.M)  # where it was made, the last of these
+
+
+def caller(warning: str, dropped: tuple[str, int]) -> tuple[str, int] | None:
+    """(file, line) that made the coroutine: the application's own, where one of those remembered is.
+
+    None where we made it. Where nothing is remembered, as in a thread of the application's, it is where the
+    coroutine was dropped.
+    """
+    origin = traced(warning)
+    inside = takewhile(lambda each: not each.file.startswith(PACKAGE), origin)
+    lines = [(each.file, each.line) for each in inside if not is_ours(each.file)]
+    own = [each for each in lines if not is_installed(each[0])]
+    return next(iter(own + lines), None if origin else dropped)
+
+
 # The coroutine functions behind what an application is given, by their qualified names.
 GIVEN = re.compile(
     r"(?:ApplicationCall|Exchange|WebSocketExchange|Lifespan)\.(send|receive)|.*\.recorded_(send|receive)"

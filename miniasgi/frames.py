@@ -8,12 +8,14 @@ import gc
 import inspect
 import linecache
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from itertools import dropwhile
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import NamedTuple
 
 from .asgi import ASGIError, ClientDisconnected
 
@@ -159,6 +161,27 @@ def source(frame: FrameType, number: int) -> str:
     return f": {text}" if text else ""
 
 
+# A place in the text of a traceback, where nobody has the frames any more.
+PLACE = re.compile(r'^  File "(.+)", line (\d+), in (.+)', re.MULTILINE)
+
+
+class Place(NamedTuple):
+    """One line of a stack."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        source = linecache.getline(self.file, self.line).strip()
+        return f"{short(self.file)}, line {self.line}, in {self.function}" + (f": {source}" if source else "")
+
+
+def traced(text: str) -> list[Place]:
+    """The places that a traceback names, the innermost first."""
+    return [Place(file, int(line), function) for file, line, function in PLACE.findall(text)][::-1]
+
+
 def short(file: str) -> str:
     """The file as seen from the folder in which the process was started."""
     here = os.environ.get("PWD")
@@ -190,6 +213,14 @@ def is_call_itself(error: BaseException) -> bool:
     """Whether calling the application failed, and not the application: no frame of it is in the traceback."""
     files = (entry.tb_frame.f_code.co_filename for entry in walk(error.__traceback__))
     return isinstance(error, TypeError) and all(file.startswith(PACKAGE) for file in files)
+
+
+def not_called(error: BaseException) -> str:
+    """What is told of an application that could not be called."""
+    return (
+        f"ASGI calls `await app(scope, receive, send)`, which failed: {error}. "
+        "Is the application declared with `def` in place of `async def`, or is it no ASGI application?"
+    )
 
 
 def walk(trace: TracebackType | None) -> Iterator[TracebackType]:

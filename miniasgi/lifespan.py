@@ -6,7 +6,6 @@ means when the application takes no part, and where it waits when it takes long.
 
 import asyncio
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +14,18 @@ from typing import Any, Literal
 
 from .asgi import Application, ASGIError, Message
 from .config import named
-from .frames import awaiting, of_application, places, raising, running_in, summary
+from .frames import (
+    awaiting,
+    is_call_itself,
+    not_called,
+    of_application,
+    places,
+    raising,
+    running_in,
+    summary,
+)
 from .messages import fault, refusal
+from .refusal import is_refusal
 
 log = logging.getLogger("miniasgi")
 
@@ -102,8 +111,10 @@ class Lifespan:
         if self.mode == "on":
             text = f"the application {what} on lifespan, and {named('lifespan', 'on')} says that it has one"
             raise StartupFailed(text) from error
-        if error is None or is_refusal(error):
+        if error is None or is_refusal(error, self.scope) or is_told_off(error):
             log.info("The application has no lifespan: it %s", what)
+        elif is_call_itself(error):
+            log.warning("%s", not_called(error))
         else:
             self.seems_broken(error)
 
@@ -229,21 +240,9 @@ class Lifespan:
         self.answered.set()
 
 
-# What applications and frameworks raise for a type of scope that they do not know: `assert`, Channels and
-# Django, and what the specification leaves open. Their subclasses say more: JSONDecodeError, for one.
-REFUSALS = (AssertionError, NotImplementedError, ValueError)
-# What a slip raises, whatever its text names.
-SLIPS = (AttributeError, NameError, TypeError)
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether an application says so that it has no lifespan; otherwise it may have one, which is broken."""
-    if isinstance(error, ASGIError):  # from send(): it answered as if it had been asked for something else
-        return "scope['type'] is 'lifespan'" in str(error)
-    if isinstance(error, KeyError):  # it looks the type up in a table
-        return error.args == ("lifespan",)
-    names_it = re.search(r"\blifespan\b", str(error)) is not None and not isinstance(error, SLIPS)
-    return type(error) in REFUSALS or names_it
+def is_told_off(error: BaseException) -> bool:
+    """Whether it was send() that raised, against who answers as if asked for something else."""
+    return isinstance(error, ASGIError) and "scope['type'] is 'lifespan'" in str(error)
 
 
 SEND: Mapping[State, Mapping[str, Callable[[Lifespan, Message], None]]] = {

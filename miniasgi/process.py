@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Self, TextIO
 
 from .asgi import Application
-from .awaits import awaits_explained
+from .awaits import DEPTH, unawaited_heard
 from .config import ConfigError, make_config, named
 from .listen import open_sockets, url_of
 from .loading import load_app
@@ -41,7 +41,7 @@ def run(app: Application | str, **options: Any) -> None:
     configure_logging(config.log_level)
     new_loop = choose_loop(config.loop)
     with Signals() as signals, suppress(KeyboardInterrupt), ExitStack() as stack:
-        stack.enter_context(awaits_explained(origins=config.debug))
+        stack.enter_context(unawaited_heard(log_unawaited, depth=DEPTH if config.debug else 0))
         tls_context(config)  # what is wrong with its files is told before the application is loaded
         sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
@@ -133,6 +133,10 @@ def leave(loop: asyncio.AbstractEventLoop) -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def log_unawaited(text: str, _own: bool) -> None:
+    log.error("%s", text)
 
 
 def enable_loggers() -> None:

@@ -257,7 +257,7 @@ def test_what_is_returned_in_place_of_an_answer_is_told(checked):
 def test_an_application_that_cannot_be_called_is_told_with_each_request(checked):
     told = checked("not_async")
     assert told.the(FACT, "lifespan").text == "it could not be called"
-    assert [line.about for line in told.all(WRONG)] == ["GET /", "WebSocket /"]
+    assert [line.about for line in told.all(WRONG)] == ["lifespan", "GET /", "WebSocket /"]
     assert "is the application declared with `def`" in told.the(WRONG, "GET /").text.lower()
 
 

@@ -1,10 +1,9 @@
 """`miniasgi check`: what an application can, and what it does wrong, in words.
 
-In reading order: `report` has the lines that are told of an application, `traced` and `unawaited` two sources
-of them, `witness` stands in for the application and keeps what it did, `refusal` says whether it meant not to
-take part, `client` is who asks, and `visit` pays the visits, one after another, each with a limit of time. It
-stands above the server, which it starts in its own process on a free port of 127.0.0.1, and it knows no
-terminal: whoever calls `check` shows the lines.
+In reading order: `report` has the lines that are told of an application, `witness` stands in for it and keeps
+what it did, `client` is who asks, and `visit` pays the
+visits, one after another, each with a limit of time. It stands above the server, which it starts in its own
+process on a free port of 127.0.0.1, and it knows no terminal: whoever calls `check` shows the lines.
 """
 
 from .report import NOT_STARTED, SOUND, WRONG_FOUND, Line, Mark, labels

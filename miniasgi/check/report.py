@@ -15,13 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from ..frames import calling, places, raising, summary
+from ..awaits import DEPTH, unawaited_heard
+from ..frames import FrameLine, calling, is_installed, places, raising, running_in, summary, traced
 from ..observe.watchdog import Stall
-from .traced import as_told
-from .unawaited import unawaited_heard
 from .witness import sole
 
 SOUND, WRONG_FOUND, CANNOT_LOAD, NOT_STARTED = 0, 1, 2, 3  # what `check` returns
@@ -113,7 +111,7 @@ class Report(logging.Handler):
         log.setLevel(logging.WARNING)
         loop.set_exception_handler(self.on_loop_error)
         try:
-            with unawaited_heard(self.on_unawaited):
+            with unawaited_heard(self.on_unawaited, depth=DEPTH):
                 yield
         finally:
             loop.set_exception_handler(lambda *_: None)  # what the application keeps till the end was told
@@ -217,11 +215,11 @@ class Report(logging.Handler):
         self.overdue = True
         self.stalls.clear()
         text = f"it did not come back within {self.timeout:g} s; the check has to end here"
-        self.end_at(sys._current_frames().get(self.watched), text)
+        self.end_at(running_in(self.watched), text)
 
-    def end_at(self, frame: FrameType | None, text: str) -> NoReturn:
-        """The application ends the check, by what it does at this frame."""
-        self.tell(Mark.WRONG, text, places(calling(frame))[::-1])
+    def end_at(self, stack: Iterable[FrameLine], text: str) -> NoReturn:
+        """The application ends the check, by what it does there."""
+        self.tell(Mark.WRONG, text, places(stack)[::-1])
         self.tell_found()
         self.tell_summary(self.code_now)
         self.leave(self.code_now)
@@ -233,7 +231,7 @@ class Report(logging.Handler):
 
         def tell(status: int) -> NoReturn:
             if os.getpid() == checked:  # the end of a child process is its own affair
-                self.end_at(sys._getframe(1), f"it ended the process by os._exit({status})")
+                self.end_at(calling(sys._getframe(1)), f"it ended the process by os._exit({status})")
             end_process(status)
 
         os._exit = tell
@@ -283,3 +281,18 @@ end_process = os._exit
 
 # How the server's log names a request; here that is the step.
 REQUEST = re.compile(r"^(GET|WebSocket) \S+ from [\d.]+:\d+: ")
+
+
+BEGIN = "Traceback (most recent call last):\n"
+
+
+def as_told(text: str) -> tuple[str, list[str]]:
+    """(a line to tell, those below it); of a traceback the error, and the innermost place of one's own."""
+    head, begin, trace = text.rpartition(BEGIN)
+    if not begin:
+        first, *others = text.splitlines()
+        return first, others
+    places = traced(trace)
+    own = [each for each in places if not is_installed(each.file)]
+    head = head.partition(BEGIN)[0]  # further ones are of the errors that came before
+    return head + trace.strip().rpartition("\n")[2], [str(each) for each in (own or places)[:1]]

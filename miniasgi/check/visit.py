@@ -25,7 +25,6 @@ from ..observe.watchdog import Watchdog
 from ..process import leave
 from ..server import Server
 from .client import Answer, ask, shake_hands
-from .refusal import foreign_key, lacks_route, refuses
 from .report import (
     LIFESPAN,
     LOADING,
@@ -34,11 +33,11 @@ from .report import (
     Mark,
     Report,
     Show,
+    as_told,
     counted,
     duration,
     in_words,
 )
-from .traced import as_told
 from .witness import Call, Witness, busy_threads, is_foreign, sole, waits
 
 # How long a callback may keep the loop, in seconds: longer, and every other client notices.
@@ -223,7 +222,7 @@ class Visits:
             self.tell_not_started(call, failure)
         elif "lifespan.startup.complete" in call.types_sent:
             self.report.tell(Mark.GOOD, f"supported: started in {duration(began)}")
-        elif refuses(call):
+        elif call.refuses:
             self.tell_refusal(call)
         elif call.sent_foreign and not call.received:
             self.tell_unaware(call)
@@ -261,8 +260,8 @@ class Visits:
             self.report.tell(Mark.FACT, f"{NOT_SENT}: it is served without startup and shutdown")
             return
         if call.error is not None and is_call_itself(call.error):
-            self.report.tell(Mark.FACT, "it could not be called")  # why is told of each request
-            return
+            self.report.tell(Mark.FACT, "it could not be called")
+            return  # why is told with the server's warning, and with each request
         did, lines = "returned", list[str]()
         if call.error is not None:
             self.report.told.append(call.error)
@@ -321,7 +320,7 @@ class Visits:
                     f"{head_of(answer)}, but not the whole answer within {self.timeout:g} s; {sent_by(call)}"
                 )
             self.report.tell(Mark.WRONG, text, self.where)
-        elif call is not None and refuses(call):
+        elif call is not None and call.refuses:
             self.tell_refusal(call)
         elif answer.complete:
             self.tell_answer(call, answer)
@@ -349,7 +348,7 @@ class Visits:
             self.report.tell(Mark.GOOD, f"supported: accepted in {in_words(answer.seconds)}")
         elif self.where is not None and not answer.complete:
             self.report.tell(Mark.WRONG, f"no answer to the handshake within {self.timeout:g} s", self.where)
-        elif call is not None and refuses(call):
+        elif call is not None and call.refuses:
             self.tell_refusal(call)
         elif call is not None and call.sent and answer.complete:
             closed = "websocket.close" in call.types_sent
@@ -394,7 +393,7 @@ class Visits:
     async def tell_request(self, call: Call | None, answer: Answer) -> None:
         """What else was found in a request, below its first line."""
         if call is not None:
-            self.taken = self.taken or not refuses(call) or lacks_route(call)
+            self.taken = self.taken or not call.refuses or call.lacks_route
             if self.where is not None and answer.complete:
                 text = f"the application still runs {self.timeout:g} s later, though all was said"
                 self.report.tell(Mark.ADVICE, text, self.where)
@@ -428,10 +427,10 @@ class Visits:
             self.report.tell(Mark.FACT, "not supported: the application returned at once")
             return
         self.report.told.append(call.error)
-        hints = [ANOTHER_PATH] if lacks_route(call) else []
+        hints = [ANOTHER_PATH] if call.lacks_route else []
         text = f"not supported: raised {summary(call.error)}"
         self.report.tell(Mark.FACT, text, own_places(call) + hints)
-        if key := foreign_key(call):
+        if key := call.foreign_key:
             text = f"a {call.type} scope has no {key!r}: look at scope['type'] first, and raise for others"
             self.report.tell(Mark.ADVICE, text)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..asgi import Application, ASGIError, Message, Receive, Scope, Send
-from ..frames import FrameLine, awaiting, calling, places
+from ..frames import FrameLine, awaiting, calling, places, running_in
+from ..refusal import foreign_key, is_refusal
 
 
 class Call:
@@ -52,6 +53,27 @@ class Call:
     def sent_foreign(self) -> bool:
         """It tried to send messages of another type of scope, and none of its own."""
         return not self.sent and any(is_foreign(kind, self.type) for kind, _ in self.refused)
+
+    @property
+    def refuses(self) -> bool:
+        """It ended because its type of scope is not supported.
+
+        Who was given a message, or sent one, has taken part. An `http` scope is not refused by returning:
+        far more often an answer was forgotten.
+        """
+        if self.received or self.sent or self.refused:
+            return False
+        return self.type != "http" if self.error is None else is_refusal(self.error, self.scope)
+
+    @property
+    def lacks_route(self) -> bool:
+        """It found no route for the path; on others it may support the type of scope."""
+        return "no route" in str(self.error).lower()
+
+    @property
+    def foreign_key(self) -> str:
+        """The key of another type's scope for which it looked in vain; "" where there is none."""
+        return "" if self.error is None else foreign_key(self.error, self.scope)
 
 
 def is_foreign(kind: object, type_: str) -> bool:
@@ -149,9 +171,9 @@ def waits(task: "asyncio.Task[Any] | None") -> list[str]:
 
 def busy_threads(before: set[threading.Thread]) -> list[str]:
     """Where the threads are that were started since, and for which the process would wait at its end."""
-    frames, found = sys._current_frames(), []
+    found = []
     for thread in set(threading.enumerate()) - before - {threading.current_thread()}:
-        stack = list(calling(frames.get(thread.ident or 0)))
+        stack = running_in(thread.ident or 0)
         if stack and not thread.daemon and not is_idle(stack):
             found.append(f"thread {thread.name} is in {places(stack)[-1]}")
     return found

@@ -11,9 +11,8 @@ import traceback
 from typing import Any
 
 from ..asgi import Scope
-from ..frames import is_call_itself, of_application, summary
+from ..frames import is_call_itself, not_called, of_application, summary
 from ..messages import MASKED, is_secret, row
-from ..protocol.exchange import not_called
 from ..protocol.runtime import Page
 from .conversation import Conversation, current
 

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from ..asgi import ClientDisconnected, Message, Scope
-from ..frames import is_call_itself, of_application
+from ..frames import is_call_itself, not_called, of_application
 from ..messages import Unsendable, advice, are_headers, fault, refusal, shown
 from .file import FilePart
 from .runtime import Page, Runtime, Waiters
@@ -208,14 +208,6 @@ class ApplicationCall:
 
 # What would break a line of the log.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
-
-
-def not_called(error: BaseException) -> str:
-    """What is told of an application that could not be called."""
-    return (
-        f"ASGI calls `await app(scope, receive, send)`, which failed: {error}. "
-        "Is the application declared with `def` in place of `async def`, or is it no ASGI application?"
-    )
 
 
 class Exchange(ApplicationCall):

@@ -2,8 +2,8 @@
 
 It owns what counts as evidence. ASGI has no message for "not supported": an application refuses a scope by
 raising before it takes part (lifespan specification, "Scope": the server "must continue but not send any
-lifespan events"), and many just return. A bug in the first lines raises at the same place. So it is looked at
-what was raised, and how: a refusal is written on purpose, as `raise` or `assert`, and says what it refuses.
+lifespan events"). A bug in the first lines raises at the same place. So it is looked at what was raised, and
+how: a refusal is written on purpose, as `raise` or `assert`, and says what it refuses.
 """
 
 import linecache
@@ -12,8 +12,8 @@ import re
 from itertools import islice
 from types import TracebackType
 
-from ..frames import STANDARD_LIBRARY, walk
-from .witness import Call
+from .asgi import Scope
+from .frames import STANDARD_LIBRARY, walk
 
 RAISE = bytes([opcode.opmap["RAISE_VARARGS"]])  # what `raise` and `assert` are compiled to
 
@@ -31,28 +31,15 @@ KEYS = {"client", "extensions", "headers", "http_version", "method", "path", "qu
 KEYS |= {"root_path", "scheme", "server", "subprotocols"}
 
 
-def refuses(call: Call) -> bool:
-    """Whether a call ended because its type of scope is not supported.
-
-    Who was given a message, or sent one, has taken part. An `http` scope is not refused by returning: far
-    more often an answer was forgotten.
-    """
-    if call.received or call.sent or call.refused:
-        return False
-    if call.error is None:
-        return call.type != "http"
-    return foreign_key(call) != "" or is_meant(call.error, call.type)
+def is_refusal(error: BaseException, scope: Scope) -> bool:
+    """Whether an application that has received and sent nothing has refused the scope by this error."""
+    return foreign_key(error, scope) != "" or is_meant(error, scope["type"])
 
 
-def foreign_key(call: Call) -> str:
+def foreign_key(error: BaseException, scope: Scope) -> str:
     """The key of another type's scope for which the application looked in vain; "" where there is none."""
-    key = call.error.args[0] if isinstance(call.error, KeyError) and call.error.args else None
-    return key if isinstance(key, str) and key in KEYS - call.scope.keys() else ""
-
-
-def lacks_route(call: Call) -> bool:
-    """Whether the application found no route for the path; on others it may support the type of scope."""
-    return "no route" in str(call.error).lower()
+    key = error.args[0] if isinstance(error, KeyError) and error.args else None
+    return key if isinstance(key, str) and key in KEYS - scope.keys() else ""
 
 
 def is_meant(error: BaseException, type_: str) -> bool:
