@@ -6,6 +6,7 @@ It owns Python's warnings while `awaits_explained` lasts, which is for a process
 import linecache
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ log = logging.getLogger("miniasgi")
 
 
 @contextmanager
-def awaits_explained() -> Iterator[None]:
+def awaits_explained(*, origins: bool = False) -> Iterator[None]:
     """While the block runs, Python's warning of a call without `await` is an error in the log.
 
-    It is no exception: the call made a coroutine, which nobody ran. Python notices, and only warns.
+    It is no exception: the call made a coroutine, which nobody ran. Python notices, and only warns: where
+    the coroutine is dropped, which may be late. With `origins` it remembers where each was made, at a cost.
     """
-    before = warnings.showwarning
+    before, depth = warnings.showwarning, sys.get_coroutine_origin_tracking_depth()
 
     def show(
         message: Warning | str,
@@ -33,19 +35,24 @@ def awaits_explained() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if found := NEVER_AWAITED.fullmatch(str(message)):
-            log.error("%s", without_await(found[1], filename, lineno))
+        if found := NEVER_AWAITED.match(str(message)):
+            origin = [(filename, str(lineno)), *ORIGIN.findall(str(message))][-1]
+            log.error("%s", without_await(found[1], origin[0], int(origin[1])))
         else:
             before(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
+    if origins:
+        sys.set_coroutine_origin_tracking_depth(max(depth, 1))
     try:
         yield
     finally:
         warnings.showwarning = before
+        sys.set_coroutine_origin_tracking_depth(depth)
 
 
 NEVER_AWAITED = re.compile(r"coroutine '(.+)' was never awaited")
+ORIGIN = re.compile(r'^  File "(.+)", line (\d+)', re.M)  # where it was made, the last of these
 # The coroutine functions behind what an application is given, by their qualified names.
 GIVEN = re.compile(
     r"(?:ApplicationCall|Exchange|WebSocketExchange|Lifespan)\.(send|receive)|.*\.recorded_(send|receive)"

@@ -8,14 +8,18 @@ import argparse
 import dataclasses
 import logging
 import os
+import re
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn, TextIO, get_args, get_origin
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO
 
 from .check import Line, Mark, check, labels
-from .config import Config, UsageError, did_you_mean, environment_name
+from .config import Config, UsageError, did_you_mean, nearest, spelling
 from .frames import of_application
 from .lifespan import StartupFailed
+from .options import add_option, environment_options, flag, misspelt_variables, spelling_of
+from .other_servers import stands_here
 from .process import run
 from .version import __version__
 
@@ -24,21 +28,55 @@ STOPPED, UNEXPECTED, WRONG_USE, STARTUP_FAILED = 0, 1, 2, 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; `arguments` are sys.argv's unless given. Returns the exit code."""
-    given, unknown = make_parser().parse_known_args(arguments)
-    options = vars(given)
-    parser: OneLineParser = options.pop("parser")
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    command: Callable[..., int] = options.pop("command")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    before = spelling.set(spelling_of((), ()))
     try:
+        command, options = parse_arguments(arguments)
         return command(**options)
     except UsageError as error:
         return wrong_use(str(error))
+    finally:
+        spelling.reset(before)
+
+
+Command = Callable[..., int]
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[Command, dict[str, Any]]:
+    """The command, and what it is called with. Raises UsageError."""
+    check_command_word(arguments)
+    given, unknown = make_parser().parse_known_args(arguments)
+    options = vars(given)
+    command, parser = options.pop("command"), options.pop("parser")
+    if unknown:
+        foreign = map(stands_here, unknown if command is serve_command else ())
+        raise next((UsageError(text) for text in foreign if text), parser.unrecognized(unknown))
+    return command, options
+
+
+def check_command_word(arguments: Sequence[str]) -> None:
+    """Raise UsageError where the command was forgotten, or is none: argparse would only list them."""
+    first = arguments[0] if arguments else "--help"
+    if first in (*COMMANDS, "-h", "--help", "--version"):
+        return
+    if first.startswith("-") or APPLICATION.search(first):
+        rest = [each for each in arguments if each != "serve"]
+        raise UsageError(f"a command comes first; did you mean `{shlex.join(['miniasgi', 'serve', *rest])}`?")
+    near = did_you_mean(first, list(COMMANDS)) or f"; the commands are {' and '.join(COMMANDS)}"
+    raise UsageError(f"there is no command {first!r}{near}")
+
+
+COMMANDS = ("serve", "check")
+APPLICATION = re.compile(r":[A-Za-z_]|\.py$")  # what looks like one
 
 
 def serve_command(app: str, **options: Any) -> int:
+    for text in misspelt_variables(os.environ):
+        print(f"miniasgi: {text}", file=sys.stderr)
+    environment = environment_options(os.environ)
+    spelling.set(spelling_of(options, environment))
     try:
-        run(app, **{**environment_options(os.environ), **options})
+        run(app, **{**environment, **options})
     except UsageError:
         raise
     except StartupFailed as error:
@@ -53,7 +91,9 @@ def serve_command(app: str, **options: Any) -> int:
 
 def check_command(app: str, path: Sequence[str] = ("/",), timeout: float = 10.0, **options: Any) -> int:
     environment = environment_options(os.environ)
-    options = {name: environment[name] for name in LOADING if name in environment} | options
+    environment = {name: environment[name] for name in LOADING if name in environment}
+    spelling.set(spelling_of(options, environment))
+    options = environment | options
     paths = list(dict.fromkeys(path))
     width = max(map(len, labels(paths)))
     coloured = is_coloured(sys.stdout)
@@ -102,10 +142,16 @@ class OneLineParser(argparse.ArgumentParser):
     """Says in one line what is wrong, without the usage of all options before it."""
 
     def error(self, message: str) -> NoReturn:
-        flag = message.removeprefix("unrecognized arguments: ").split()[0]
-        flags = [name for action in self._actions for name in action.option_strings if name[:2] == "--"]
-        near = did_you_mean(flag, flags) if flag.startswith("--") else ""
-        self.exit(wrong_use(f"{message}{near or f'; see {self.prog} --help'}"))
+        raise UsageError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+
+    def unrecognized(self, arguments: Sequence[str]) -> UsageError:
+        """The error for arguments that nobody knows, with the option that may be meant."""
+        known = [name[2:] for action in self._actions for name in action.option_strings]
+        name = arguments[0].partition("=")[0]
+        near = nearest(name[2:], known) if name.startswith("--") and name[2:] not in known else []
+        hint = f"; did you mean {' or '.join(repr(flag(each)) for each in near)}?" if near else ""
+        text = f"unrecognized arguments: {' '.join(arguments)}"
+        return UsageError(text + (hint or f"; see {self.prog} --help"))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -154,56 +200,3 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 LOADING = ("app_dir", "factory")  # the options of how an application is found, which each command has
-
-
-def add_option(parser: argparse.ArgumentParser, each: "dataclasses.Field[Any]") -> None:
-    flag = "--" + each.name.replace("_", "-")
-    text = f"{each.metadata['help']} (default: {shown(each.default)})"
-    parser.add_argument(flag, help=text, **form(each))
-
-
-def form(each: "dataclasses.Field[Any]") -> dict[str, Any]:
-    """How argparse reads a field: as a flag, one of some words, or a value."""
-    if each.type is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if get_origin(each.type) is Literal:
-        return {"choices": get_args(each.type), "type": str.lower}
-    kind = each.type
-    assert isinstance(kind, type)
-    return {"type": kind, "metavar": {int: "N", float: "SECONDS", str: "TEXT"}[kind]}
-
-
-def shown(default: object) -> str:
-    """A default as the help and README show it."""
-    if isinstance(default, bool):
-        return "yes" if default else "no"
-    return f"{default:g}" if isinstance(default, float) else str(default) or "none"
-
-
-def environment_options(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The options that environment variables set. Exits with code 2 on one that cannot be read."""
-    options: dict[str, Any] = {}
-    for each in dataclasses.fields(Config):
-        name = environment_name(each.name)
-        if name in environment:
-            options[each.name] = parse(each, name, environment[name])
-    return options
-
-
-YES_OR_NO = {"1": True, "true": True, "yes": True, "on": True}
-YES_OR_NO |= {"0": False, "false": False, "no": False, "off": False}
-
-
-def parse(each: "dataclasses.Field[Any]", name: str, text: str) -> Any:
-    if each.type is bool:
-        if text.lower() not in YES_OR_NO:
-            sys.exit(wrong_use(f"{name} is yes or no, not {text!r}"))
-        return YES_OR_NO[text.lower()]
-    if get_origin(each.type) is Literal:
-        return text.lower()
-    if each.type in (int, float):
-        try:
-            return each.type(text)
-        except ValueError:
-            sys.exit(wrong_use(f"{name} is a number, not {text!r}"))
-    return text

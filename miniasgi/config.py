@@ -5,6 +5,8 @@ from these fields. This file reads no environment and opens nothing; it knows no
 """
 
 import dataclasses
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
@@ -19,6 +21,20 @@ class UsageError(Exception):
 
 class ConfigError(UsageError, ValueError):
     """An option that does not exist, or a value that it does not take."""
+
+
+def as_argument(option: str, value: str | bool | None) -> str:
+    """How a program says an option, perhaps with what it is to be: port, lifespan='off'."""
+    return option if value is None else f"{option}={value!r}"
+
+
+# How whoever set the options says them. The command line puts its own way here: --port, or MINIASGI_PORT.
+spelling: ContextVar[Callable[[str, str | bool | None], str]] = ContextVar("spelling", default=as_argument)
+
+
+def named(option: str, value: str | bool | None = None) -> str:
+    """An option as it stands in an error's text: as its reader says it, perhaps with what it is to be."""
+    return spelling.get()(option, value)
 
 
 def option(
@@ -87,9 +103,12 @@ class Config:
         for each in dataclasses.fields(self):
             check(each, getattr(self, each.name))
         if not self.host:
-            raise ConfigError("host is an address or a name, not ''; 0.0.0.0 stands for every IPv4 address")
+            raise ConfigError(
+                f"{named('host')} is an address or a name, not ''; 0.0.0.0 is every IPv4 address"
+            )
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
-            raise ConfigError(f"root_path begins with a slash and ends without one, not {self.root_path!r}")
+            text = f"{named('root_path')} begins with a slash and ends without one, not {self.root_path!r}"
+            raise ConfigError(text)
         check_ssl(self)
 
 
@@ -98,33 +117,36 @@ def check_ssl(config: Config) -> None:
     for each in dataclasses.fields(config):
         given = each.name.startswith("ssl_") and getattr(config, each.name) != each.default
         if given and not config.ssl_certfile:
-            raise ConfigError(f"{each.name} has no effect without ssl_certfile, the server's certificate")
+            certfile = named("ssl_certfile")
+            raise ConfigError(
+                f"{named(each.name)} has no effect without {certfile}, the server's certificate"
+            )
+    cert_reqs, ca_certs = named("ssl_cert_reqs", config.ssl_cert_reqs), named("ssl_ca_certs")
     if config.ssl_cert_reqs != "none" and not config.ssl_ca_certs:
-        raise ConfigError(
-            f"ssl_cert_reqs {config.ssl_cert_reqs} needs ssl_ca_certs, the authorities of client certificates"
-        )
+        raise ConfigError(f"{cert_reqs} needs {ca_certs}, the authorities of client certificates")
     if config.ssl_ca_certs and config.ssl_cert_reqs == "none":
-        raise ConfigError("ssl_ca_certs has no effect with ssl_cert_reqs none; say optional or required")
+        raise ConfigError(f"{ca_certs} has no effect with {cert_reqs}; say optional or required")
 
 
 def check(each: "dataclasses.Field[Any]", value: object) -> None:
     """Raise ConfigError unless `value` is of the field's type and within its limits."""
+    name = named(each.name)
     if get_origin(each.type) is Literal:
         choices = get_args(each.type)
         if value not in choices:
-            raise ConfigError(f"{each.name} is one of {', '.join(choices)}, not {value!r}")
+            raise ConfigError(f"{name} is one of {', '.join(choices)}, not {value!r}")
         return
     assert isinstance(each.type, type)
     # bool is an int and an int is as good as a float, as Python has it; but True is no port.
     allowed = (int, float) if each.type is float else each.type
     if not isinstance(value, allowed) or (isinstance(value, bool) and each.type is not bool):
-        raise ConfigError(f"{each.name} is a value of type {each.type.__name__}, not {value!r}")
+        raise ConfigError(f"{name} is a value of type {each.type.__name__}, not {value!r}")
     minimum, maximum = each.metadata["minimum"], each.metadata["maximum"]
     if isinstance(value, int | float):
         if minimum is not None and not value >= minimum:  # put this way round, it refuses NaN too
-            raise ConfigError(f"{each.name} is at least {minimum:g}, not {value:g}")
+            raise ConfigError(f"{name} is at least {minimum:g}, not {value:g}")
         if maximum is not None and value > maximum:
-            raise ConfigError(f"{each.name} is at most {maximum:g}, not {value:g}")
+            raise ConfigError(f"{name} is at most {maximum:g}, not {value:g}")
 
 
 def make_config(options: dict[str, Any]) -> Config:
@@ -138,10 +160,15 @@ def make_config(options: dict[str, Any]) -> Config:
 
 def did_you_mean(name: str, known: list[str]) -> str:
     """`; did you mean 'x'?`, or nothing where no known name is near."""
+    near = nearest(name, known)
+    return f"; did you mean {' or '.join(repr(each) for each in near)}?" if near else ""
+
+
+def nearest(name: str, known: list[str]) -> list[str]:
+    """At most two known names that can have been meant, the nearest first."""
     import difflib  # only on the way to an error
 
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    return f"; did you mean {' or '.join(repr(each) for each in near)}?" if near else ""
+    return difflib.get_close_matches(name, known, n=2, cutoff=0.7)
 
 
 def environment_name(name: str) -> str:

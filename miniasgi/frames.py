@@ -100,6 +100,21 @@ COROUTINE = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 MAY_AWAIT = COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 
+def running_in(thread: int) -> list[FrameLine]:
+    """The stack of a thread at this moment, the innermost line first; empty where there is no such thread.
+
+    In Python 3.11, to look at a frame may collect garbage, for which other threads run on: the frames that
+    are looked at end, and the process with them.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return list(calling(sys._current_frames().get(thread)))
+    finally:
+        if collects:
+            gc.enable()
+
+
 def raising(error: BaseException) -> list[FrameLine]:
     """Where an exception was raised, and what it passed; raised by us or by asyncio, from the call on."""
     lines = [(entry.tb_frame, entry.tb_lineno) for entry in walk(error.__traceback__)]

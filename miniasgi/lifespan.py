@@ -1,23 +1,29 @@
 """The lifespan conversation: startup before the first connection, shutdown after the last.
 
 It owns the order of the lifespan messages (ASGI lifespan specification 2.0), as a table, and says what it
-means when the application takes no part. It knows nothing of sockets.
+means when the application takes no part, and where it waits when it takes long. It knows nothing of sockets.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Literal
 
-from .asgi import Application, Message
-from .frames import of_application, summary
+from .asgi import Application, ASGIError, Message
+from .config import named
+from .frames import awaiting, of_application, places, raising, running_in, summary
 from .messages import fault, refusal
 
 log = logging.getLogger("miniasgi")
 
 # How long a cancelled application may take to clean up.
 CLEAN_UP = 1.0
+# A startup or shutdown that takes longer, in seconds, is told once: where it waits.
+PATIENCE = 3.0
 
 
 class StartupFailed(RuntimeError):
@@ -63,10 +69,10 @@ class Lifespan:
         self.inbox.put_nowait({"type": "lifespan.startup"})
         self.task = asyncio.create_task(self.run(), name="lifespan")
         try:
-            ended = await self.answer_or_end()
-        except TimeoutError:
+            ended = await self.answer_or_end("startup")
+        except TimeoutError as error:
             await self.cancel()
-            raise StartupFailed(f"the application did not start within {self.timeout:g} s") from None
+            raise StartupFailed(f"the application did not start within {error}") from None
         except asyncio.CancelledError:  # asked to stop during startup
             if self.state is not State.RUNNING:  # otherwise it has a shutdown
                 await self.cancel()
@@ -94,8 +100,18 @@ class Lifespan:
             raise StartupFailed(f"the application raised during startup: {summary(error)}") from error
         what = f"raised {summary(error)}" if error is not None else "returned without an answer"
         if self.mode == "on":
-            raise StartupFailed(f"the application {what} on lifespan, and --lifespan is on") from error
-        log.info("Served without startup and shutdown: asked for its lifespan, the application %s", what)
+            text = f"the application {what} on lifespan, and {named('lifespan', 'on')} says that it has one"
+            raise StartupFailed(text) from error
+        if error is None or is_refusal(error):
+            log.info("The application has no lifespan: it %s", what)
+        else:
+            self.seems_broken(error)
+
+    def seems_broken(self, error: BaseException) -> None:
+        """Say so, and how to say that there is no lifespan; the error stands below, without its traceback."""
+        where = "".join(f" in {line}" for line in places(raising(error))[-1:])
+        text = "The application's lifespan failed%s; served without it (if it is to have none, say %s)"
+        log.warning(text, where, named("lifespan", "off"), exc_info=(type(error), error, None))
 
     async def shutdown(self) -> None:
         """Return when the application has shut down, or has had its time. Never raises for it: logs."""
@@ -106,27 +122,62 @@ class Lifespan:
                 self.state = State.STOPPING
                 self.answered.clear()
                 self.inbox.put_nowait({"type": "lifespan.shutdown"})
-                await self.answer_or_end()
-        except TimeoutError:
-            log.error("The application's shutdown was cancelled after %g s", self.timeout)
+                await self.answer_or_end("shutdown")
+        except TimeoutError as error:
+            log.error("The application's shutdown was cancelled after %s", error)
         finally:
             await self.cancel()
         if self.failure:
             log.error("The application's shutdown failed: %s", self.failure)
 
-    async def answer_or_end(self) -> bool:
-        """Wait for the application's answer (False) or its end (True). Raises TimeoutError."""
+    async def answer_or_end(self, half: str) -> bool:
+        """Wait for the application's answer (False) or its end (True).
+
+        Raises TimeoutError, whose text says how long that was and where the application waited.
+        """
         assert self.task is not None
         answer = asyncio.ensure_future(self.answered.wait())
         try:
-            done, _ = await asyncio.wait(
-                (answer, self.task), timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            with self.told_if_slow(half):
+                done, _ = await asyncio.wait(
+                    (answer, self.task), timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED
+                )
         finally:
             answer.cancel()
         if not done:
-            raise TimeoutError
+            raise TimeoutError(f"{self.timeout:g} s ({named('timeout_lifespan')}){self.where()}")
         return not self.answered.is_set()
+
+    @contextmanager
+    def told_if_slow(self, half: str) -> Iterator[None]:
+        """While the block runs, say once where the application waits, or what keeps it.
+
+        By a thread: an application that blocks the loop leaves no other way.
+        """
+        thread = threading.get_ident()
+
+        def tell() -> None:
+            log.info("Waiting for the application's %s%s", half, self.where(thread))
+
+        timer = threading.Timer(PATIENCE, tell)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def where(self, thread: int = 0) -> str:
+        """`: app.py, line 8, in start: await connect()`, or nothing where that cannot be seen.
+
+        `thread` is the one that the loop runs in, where that is not the caller's.
+        """
+        assert self.task is not None
+        if asyncio.current_task(self.task.get_loop()) is self.task:
+            lines = running_in(thread)
+        else:
+            lines = awaiting(self.task.get_coro())
+        return "".join(f": {line}" for line in places(lines)[-1:])
 
     async def cancel(self) -> None:
         """End what is left of the application's task; say what it raised in its last moments."""
@@ -176,6 +227,23 @@ class Lifespan:
         self.failure = message.get("message") or "it gave no reason"
         self.state = State.OVER
         self.answered.set()
+
+
+# What applications and frameworks raise for a type of scope that they do not know: `assert`, Channels and
+# Django, and what the specification leaves open. Their subclasses say more: JSONDecodeError, for one.
+REFUSALS = (AssertionError, NotImplementedError, ValueError)
+# What a slip raises, whatever its text names.
+SLIPS = (AttributeError, NameError, TypeError)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an application says so that it has no lifespan; otherwise it may have one, which is broken."""
+    if isinstance(error, ASGIError):  # from send(): it answered as if it had been asked for something else
+        return "scope['type'] is 'lifespan'" in str(error)
+    if isinstance(error, KeyError):  # it looks the type up in a table
+        return error.args == ("lifespan",)
+    names_it = re.search(r"\blifespan\b", str(error)) is not None and not isinstance(error, SLIPS)
+    return type(error) in REFUSALS or names_it
 
 
 SEND: Mapping[State, Mapping[str, Callable[[Lifespan, Message], None]]] = {

@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 
-from .config import UsageError
+from .config import UsageError, named
 
 
 class AddressError(UsageError, OSError):
@@ -97,11 +97,14 @@ def reuse_address(sock: socket.socket) -> None:
 def bind_advice(error: OSError, host: str, port: int) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"port {port} of {host} is in use; stop its user, or take another --port (0: any free one)"
+            other = named("port")
+            return (
+                f"port {port} of {host} is in use; stop its user, or take another {other} (0: any free one)"
+            )
         case errno.EACCES:
-            return f"port {port} is not permitted to this user; take one from 1024 on with --port"
+            return f"port {port} is not permitted to this user; take one from 1024 on with {named('port')}"
         case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
-            return f"{host} is not an address of this machine; --host 127.0.0.1 or 0.0.0.0 is"
+            return f"{host} is not an address of this machine; {named('host', '127.0.0.1')} is, and 0.0.0.0"
         case _:
             return f"{host} port {port} cannot be had: {error.strerror}"
 

@@ -1,8 +1,6 @@
-"""How an application is found by its name, and told from what is none.
+"""How an application is found by its name, and what is told where it is not found.
 
-A leaf: it knows nothing of sockets, protocols or servers. What an application is: the ASGI specification,
-version 3.0, "Applications" and "Legacy Applications"
-(https://asgi.readthedocs.io/en/latest/specs/main.html#applications).
+It knows nothing of sockets, protocols or servers. Whether what was found is an application: `application`.
 """
 
 import importlib
@@ -10,17 +8,15 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from .application import LoadError, article, check_application, is_application_itself
 from .asgi import Application
-from .config import UsageError, did_you_mean
-from .frames import summary
-
-
-class LoadError(UsageError):
-    """The application cannot be loaded; the text ends with one line that says what to do."""
+from .config import did_you_mean, named, nearest
+from .frames import short, summary
 
 
 def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> Application:
@@ -30,117 +26,109 @@ def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> Appli
     Raises LoadError. What the application's own code raises stands above its last line, as a traceback that
     begins in the application's file.
     """
-    place, colon, attribute = target.rpartition(":")
-    if not (place and attribute) or place.startswith("."):
-        hint = f"{place or attribute}:app" if colon else f"{target}:app"
+    place, _, attribute = target.rpartition(":")
+    folder = Path(app_dir).resolve()
+    if not folder.is_dir():
+        raise LoadError(f"there is no folder {app_dir!r}, which {named('app_dir')} names")
+    is_path = place.endswith(".py") or "/" in place
+    if not (place and attribute) or (place.startswith(".") and not is_path):
+        hint = two_halves(target, folder)
         raise LoadError(f"an application is named module:attribute, such as {hint!r}; got {target!r}")
-    folder = str(Path(app_dir).resolve())
-    if not Path(folder).is_dir():
-        raise LoadError(f"there is no folder {app_dir!r}, which --app-dir names")
-    sys.path[:] = [folder, *(each for each in sys.path if each != folder)]
-    module = load_file(Path(place)) if place.endswith(".py") else load_module(place, folder)
+    sys.path[:] = [str(folder), *(each for each in sys.path if each != str(folder))]
+    module = load_file(Path(place), target) if is_path else load_module(place, folder, target)
     found = find_attribute(module, attribute, target)
     if factory:
-        if not callable(found):
-            raise LoadError(f"{target} is {article(found)}, not a factory; leave out --factory?")
-        try:
-            found = found()
-        except (Exception, SystemExit) as error:
-            raise LoadError(
-                own_traceback(error) + f"the factory {target} failed: {summary(error)}"
-            ) from error
-        if inspect.iscoroutine(found):
-            found.close()
-            raise LoadError(f"the factory {target} is a coroutine function; a factory is an ordinary one")
+        found = call_factory(found, target)
     check_application(found, target)
     return found  # type: ignore[no-any-return]  # that it awaits (scope, receive, send) shows when it is called
 
 
-def check_application(app: object, name: str) -> None:
-    """Raise LoadError for what cannot be called as ASGI 3 has it; the text says what to do about it."""
-    if inspect.iscoroutine(app):
-        app.close()
-        raise LoadError(
-            f"{name} is a coroutine already: it was called where it was named; name the function itself, "
-            f"without the parentheses behind {app.__qualname__}"
-        )
-    if not callable(app):
-        hint = "; its class has no __call__(self, scope, receive, send)" if hasattr(app, "__dict__") else ""
-        raise LoadError(f"{name} is {article(app)}, which cannot be called as an ASGI application{hint}")
+def two_halves(target: str, folder: Path) -> str:
+    """What may be meant by a target that lacks one half."""
+    module, _, attribute = target.rpartition(".")
+    if attribute != "py" and file_of(module, folder).is_file():
+        return f"{module}:{attribute}"
+    return f"{target.strip(':') or 'main'}:app"
+
+
+def call_factory(factory: Any, target: str) -> Any:
+    without = named("factory", True)
+    if not callable(factory):
+        raise LoadError(f"{target} is {article(factory)}, not a factory; leave out {without}?")
+    if is_application_itself(factory):
+        raise LoadError(f"{target} takes (scope, receive, send): no factory; leave out {without}?")
     try:
-        signature = inspect.signature(app)
-    except ValueError:
-        return  # something built in, whose arguments nobody knows
-    try:
-        signature.bind({}, None, None)
-    except TypeError as error:
-        raise LoadError(f"{name} {other_kind(app, signature)}") from error
+        found = factory()
+    except (Exception, SystemExit) as error:
+        raise LoadError(own_traceback(error) + f"the factory {target} failed: {summary(error)}") from error
+    if inspect.iscoroutine(found):
+        found.close()
+        raise LoadError(f"the factory {target} is a coroutine function; a factory is an ordinary one")
+    return found
 
 
-def other_kind(app: object, signature: inspect.Signature) -> str:
-    """What a callable is that does not take (scope, receive, send), and what to do about it."""
-    names = [
-        each.name
-        for each in signature.parameters.values()
-        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) and each.default is each.empty
-    ]
-    takes = f"takes ({', '.join(names)}), not (scope, receive, send)"
-    if inspect.isclass(app) and "__call__" in vars(app) and call_takes_three(app):
-        return (
-            f"is a class, and its instances are the applications: name one, as in app = {app.__name__}(...)"
-        )
-    if not names:
-        return f"{takes}; is it a factory that makes the application (--factory)?"
-    if inspect.iscoroutinefunction(app) or names[-1] == "send":
-        return takes
-    match len(names):
-        case 1:
-            return (
-                f"{takes}: an application of ASGI 2, which is called twice; "
-                "wrap it with asgiref.compatibility.guarantee_single_callable(app)"
-            )
-        case 2:
-            return (
-                f"{takes}: a WSGI application; "
-                "wrap it with a2wsgi.WSGIMiddleware(app) or asgiref.wsgi.WsgiToAsgi(app)"
-            )
-    return takes
+# ---- modules ----------------------------------------------------------------------------------------------
 
 
-def call_takes_three(app: type) -> bool:
-    try:
-        inspect.signature(vars(app)["__call__"]).bind(None, {}, None, None)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def load_module(name: str, folder: str) -> ModuleType:
+def load_module(name: str, folder: Path, target: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # The module asked for, or one that it imports? Only the first is a slip of the command line.
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             raise failed_import(name, error) from error
-        near = did_you_mean(name, [each.stem for each in Path(folder).glob("*.py")])
-        raise LoadError(
-            f"no module {error.name!r} in {folder} or installed{near or '; see --app-dir'}"
-        ) from error
+        hint = module_hint(error.name, name, folder, target)
+        raise LoadError(f"no module {error.name!r} in {folder} or installed{hint}") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise failed_import(name, error) from error
 
 
-def load_file(path: Path) -> ModuleType:
+def module_hint(missing: str, name: str, folder: Path, target: str) -> str:
+    """What may be meant by `name`, of which the part `missing` is not there."""
+    package, dot, last = missing.rpartition(".")
+    if dot and file_of(package, folder).is_file():  # a module, of which `last` may be an attribute
+        return f"; did you mean {f'{package}:{last}'!r}?"
+    within = folder / package.replace(".", "/")
+    near = did_you_mean(missing, [package + dot + each for each in modules_in([str(within)])])
+    return near or found_below(name, folder, target) or f"; see {named('app_dir')}"
+
+
+def file_of(module: str, folder: Path) -> Path:
+    return folder / (module.replace(".", "/") + ".py")
+
+
+def modules_in(folders: Iterable[str]) -> list[str]:
+    """The names of the modules in some folders, as far as they are files."""
+    found = {each.stem for folder in folders for each in Path(folder).glob("*.py")}
+    return sorted(found - {"__init__", "__main__"})
+
+
+def found_below(name: str, folder: Path, target: str) -> str:
+    """Where a module of this name is that is not on the import path: one or two folders below."""
+    path = name.replace(".", "/")
+    for depth in (1, 2):
+        for tail in (f"{path}.py", f"{path}/__init__.py"):
+            for each in sorted(folder.glob("*/" * depth + tail)):
+                parts = each.relative_to(folder).parts
+                if any(part.startswith(".") or part in ("site-packages", "node_modules") for part in parts):
+                    continue
+                within = folder.joinpath(*parts[:depth])
+                if (within / "__init__.py").is_file():
+                    return f"; did you mean {'.'.join((*parts[:depth], target))!r}?"
+                return f"; there is {short(str(each))}: {named('app_dir', short(str(within)))}"
+    return ""
+
+
+def load_file(path: Path, target: str) -> ModuleType:
     """Import one file as a module named like it; its folder goes first on the import path.
 
     A file that is called like a module of Python's own, or one that is loaded already, gets another name: put
     in that module's place it would break whoever imports it next.
     """
-    if not path.is_file():
-        near = did_you_mean(path.name, [each.name for each in path.parent.glob("*.py") if each.is_file()])
-        raise LoadError(f"there is no file {path}{near}")
+    if path.suffix != ".py" or not path.is_file():
+        raise LoadError(f"there is no file {path}{file_hint(path, target.rpartition(':')[2])}")
     sys.path.insert(0, str(path.parent.resolve()))
     taken = path.stem in sys.modules or path.stem in sys.stdlib_module_names
     name = f"{path.stem}_app" if taken else path.stem
@@ -159,21 +147,42 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
+def file_hint(path: Path, attribute: str) -> str:
+    """What may be meant by a path that is no file in Python."""
+    as_module = Path(str(path.with_suffix("")).replace(".", "/") + ".py")  # examples.chat.py
+    for each in (path.with_name(path.name + ".py"), as_module):
+        if each.is_file():
+            return f"; did you mean '{each}:{attribute}'?"
+    if path.is_dir():
+        inside = ", ".join(each.name for each in sorted(path.glob("*.py"))[:8])
+        return f", but a folder; the files in it are {inside}" if inside else ", but a folder"
+    near = [f"{each}.py" for each in nearest(path.stem, modules_in([str(path.parent)]))]
+    below = [str(each) for each in sorted(Path().glob(f"*/{path.name}"))] if path.suffix == ".py" else []
+    found = near or below[:2]
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
+# ---- what is in them --------------------------------------------------------------------------------------
+
+
 def find_attribute(module: ModuleType, attribute: str, target: str) -> Any:
     found: Any = module
     for name in attribute.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            public = [each for each in vars(module) if not each.startswith("_")]
-            near = did_you_mean(name, public) or f"; it has {', '.join(public[:8]) or 'no public name'}"
-            raise LoadError(f"{target}: {module.__name__} has no attribute {name!r}{near}") from None
+            hint = attribute_hint(name, module)
+            raise LoadError(f"{target}: {module.__name__} has no attribute {name!r}{hint}") from None
     return found
 
 
-def article(found: object) -> str:
-    name = type(found).__name__
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+def attribute_hint(name: str, module: ModuleType) -> str:
+    public = [each for each in vars(module) if not each.startswith("_")]
+    if near := did_you_mean(name, public):
+        return near
+    if not public and (within := modules_in(getattr(module, "__path__", []))):
+        return f"; the modules in it are {', '.join(within[:8])}"
+    return f"; it has {', '.join(public[:8]) or 'no public name'}"
 
 
 def failed_import(name: str, error: BaseException) -> LoadError:
@@ -181,11 +190,15 @@ def failed_import(name: str, error: BaseException) -> LoadError:
 
 
 def own_traceback(error: BaseException) -> str:
-    """The traceback of `error` from the first frame of the application's own code on."""
+    """The traceback of `error` from the first frame of the application's own code on.
+
+    Without its last line, where that is the summary, with which the text below it ends.
+    """
     trace = error.__traceback__
     while trace is not None and is_machinery(trace):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
+    text = "".join(traceback.format_exception(type(error), error, trace))
+    return text.removesuffix(summary(error) + "\n")
 
 
 def is_machinery(trace: TracebackType) -> bool:

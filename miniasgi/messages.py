@@ -7,6 +7,7 @@ every message, the road of one that has a key more and a key less than others of
 connection and no state of one.
 """
 
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from itertools import islice
@@ -311,10 +312,16 @@ def relatives(name: str) -> list[str]:
 def misspelt(message: MutableMapping[str, Any], known: Iterable[str], *missing: str) -> str:
     """Which key may have been meant by one that is missing; else which of them mean nothing."""
     unknown = [key for key in message if isinstance(key, str) and key not in (*known, "type")]
-    near = [(key, did_you_mean(key, list(missing))) for key in unknown]
+    near = [(key, meant_by(key, missing)) for key in unknown]
     hints = [f"; it has {shown(key)}{hint}" for key, hint in near if hint]
     means_nothing = [f"; it has {shown(key)}, which means nothing" for key in unknown]
     return next(iter(hints + means_nothing), "")
+
+
+def meant_by(key: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for a key that is near to a known one, or the beginning of it; else nothing."""
+    whole = [each for each in known if len(key) > 2 and each.startswith(key)]
+    return did_you_mean(whole[0] if whole else key, list(known))
 
 
 def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
@@ -330,7 +337,7 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
     absent = [key for key in kind.keys if key not in message]
     for key in message:
         if key != "type" and key not in kind.keys:
-            near = did_you_mean(str(key), absent)
+            near = meant_by(str(key), absent)
             if near or "body" in absent:  # keys of its own are allowed; but what would be a body without one?
                 yield f"{name} has the key {shown(key)}, which means nothing{near or keys_of(kind)}{rule}"
     headers = message.get("headers", ())
@@ -394,7 +401,18 @@ def row(label: str, *texts: str) -> str:
     return "\n".join(f"  {label if at == 0 else '':<13}{text}" for at, text in enumerate(texts))
 
 
+MASKED = "(masked)"
+SECRET = re.compile(rb"authorization|cookie|token|secret|password|passwd|api-?key|session|credential", re.I)
+
+
+def is_secret(name: object) -> bool:
+    """Whether a header of this name may hold what lets one in: logs and error pages are sent around."""
+    return isinstance(name, bytes) and SECRET.search(name) is not None
+
+
 class Shown(reprlib.Repr):
+    """One line for any value: shortened, and without the values of headers that may be secrets."""
+
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 4
@@ -409,6 +427,8 @@ class Shown(reprlib.Repr):
             return self.repr_mapping(value, level)
         if isinstance(value, str):
             return self.repr_str(value, level)
+        if isinstance(value, tuple | list) and len(value) == 2 and is_secret(value[0]):
+            return f"({value[0]!r}, {MASKED})"
         return super().repr1(value, level)
 
     def repr_mapping(self, value: MutableMapping[Any, Any], level: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Self, TextIO
 
 from .asgi import Application
 from .awaits import awaits_explained
-from .config import ConfigError, make_config
+from .config import ConfigError, make_config, named
 from .listen import open_sockets, url_of
 from .loading import load_app
 from .server import CLEAN_UP, Server, Stopped
@@ -41,7 +41,7 @@ def run(app: Application | str, **options: Any) -> None:
     configure_logging(config.log_level)
     new_loop = choose_loop(config.loop)
     with Signals() as signals, suppress(KeyboardInterrupt), ExitStack() as stack:
-        stack.enter_context(awaits_explained())
+        stack.enter_context(awaits_explained(origins=config.debug))
         tls_context(config)  # what is wrong with its files is told before the application is loaded
         sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
@@ -101,7 +101,7 @@ def announce(server: Server, name: str) -> None:
     if server.config.host in ("0.0.0.0", "::"):
         places += f" (and every other IPv{6 if server.config.host == '::' else 4} address of this machine)"
     if server.config.debug:
-        log.warning("With --debug, every client is shown what fails inside the application")
+        log.warning("With %s, every client is shown what fails inside the application", named("debug", True))
     loop = type(server.loop).__module__.partition(".")[0]
     log.info("miniasgi %s serves %s on %s", __version__, name, places)
     log.info(
@@ -115,7 +115,7 @@ def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         try:
             import uvloop
         except ImportError as error:
-            raise ConfigError("--loop uvloop needs uvloop: pip install uvloop") from error
+            raise ConfigError(f"{named('loop', 'uvloop')} needs uvloop: pip install uvloop") from error
         return uvloop.new_event_loop
     return asyncio.new_event_loop
 

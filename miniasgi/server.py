@@ -16,11 +16,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from .application import check_application
 from .asgi import Application
 from .config import Config
 from .lifespan import Lifespan, StartupFailed
 from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
-from .loading import check_application
 from .observe import debug
 from .observe.access import log_request
 from .observe.conversation import Recorded

@@ -7,8 +7,11 @@ OpenSSL's own errors rarely do (`[SSL] PEM lib`), so each file is looked at by i
 
 import re
 import ssl
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
 
-from .config import Config, UsageError
+from .config import Config, UsageError, named
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -26,12 +29,15 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids what is older
     # A client could make us work at will; and what the scope says of a connection would change on the way.
     context.options |= ssl.OP_NO_RENEGOTIATION
+    # Many clients end their side of TCP without the goodbye of TLS. To OpenSSL 3 that is an error after which
+    # nothing can be written, not even the answer that they wait for. Nothing is lost by taking it for an end:
+    # HTTP and WebSocket know by themselves whether a message is whole (RFC 9112 section 9.8).
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # where OpenSSL is older, it is none
     context.set_alpn_protocols(["http/1.1"])  # RFC 7301
     read_certificates("ssl_certfile", config.ssl_certfile)
     load_key(context, config)
     if config.ssl_ca_certs:
-        authorities = read_certificates("ssl_ca_certs", config.ssl_ca_certs)
-        context.load_verify_locations(cadata="\n".join(authorities))
+        context.load_verify_locations(cadata="\n".join(read_authorities(config.ssl_ca_certs)))
     context.verify_mode = CERT_REQS[config.ssl_cert_reqs]
     if config.ssl_ciphers:
         set_ciphers(context, config.ssl_ciphers)
@@ -49,13 +55,61 @@ def read_certificates(name: str, path: str) -> list[str]:
     """The certificates in the PEM file that the option `name` names, at least one. Raises TLSError."""
     found: list[str] = CERTIFICATE.findall(read(name, path))
     if not found:
-        raise TLSError(f"{name}: {path} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+        raise TLSError(
+            f"{named(name)}: {path} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"
+        )
     for number, each in enumerate(found, 1):
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=each)
         except (ssl.SSLError, ValueError) as error:
-            raise TLSError(f"{name}: certificate {number} in {path} is damaged") from error
+            raise TLSError(f"{named(name)}: certificate {number} in {path} is damaged") from error
     return found
+
+
+def read_authorities(path: str) -> list[str]:
+    """The certificates of authorities in a PEM file. Raises TLSError where no client could pass by them.
+
+    OpenSSL follows a client's certificate up to one that its own subject has issued, which has to be here.
+    """
+    found = read_certificates("ssl_ca_certs", path)
+    if any(is_self_issued(ssl.PEM_cert_to_DER_cert(each)) for each in found):
+        return found
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_verify_locations(cadata="\n".join(found))
+    what = "authorities, but no root, which every chain has to end in; add it"
+    if not context.cert_store_stats()["x509_ca"]:
+        what = "no certificate of an authority, but a client's or a server's; name that of who issued it"
+    raise TLSError(f"{named('ssl_ca_certs')}: {path} holds {what}")
+
+
+def is_self_issued(certificate: bytes) -> bool:
+    """Whether a certificate in DER names its own subject as its issuer (RFC 5280 section 4.1)."""
+    fields = elements(next(elements(next(elements(certificate)).content)).content)
+    _serial, _algorithm, issuer, _validity, subject = islice(
+        (each for each in fields if each.tag != VERSION), 5
+    )
+    return issuer == subject
+
+
+class Element(NamedTuple):
+    """A value in DER: its type, and what it holds."""
+
+    tag: int
+    content: bytes
+
+
+VERSION = 0xA0  # [0], which may be absent
+
+
+def elements(data: bytes) -> Iterator[Element]:
+    """The values in DER that stand in a row (X.690 section 8.1; none of a certificate has a long tag)."""
+    while data:
+        size, at = data[1], 2
+        if size & 0x80:  # so many bytes of length follow
+            at += size & 0x7F
+            size = int.from_bytes(data[2:at])
+        yield Element(data[0], data[at : at + size])
+        data = data[at + size :]
 
 
 def read(name: str, path: str) -> str:
@@ -64,7 +118,7 @@ def read(name: str, path: str) -> str:
             return file.read()
     except (OSError, ValueError) as error:  # ValueError: a path with NUL in it
         reason = error.strerror if isinstance(error, OSError) else "it cannot be a path"
-        raise TLSError(f"{name}: {path!r} cannot be read: {reason}") from error
+        raise TLSError(f"{named(name)}: {path!r} cannot be read: {reason}") from error
 
 
 def load_key(context: ssl.SSLContext, config: Config) -> None:
@@ -93,12 +147,13 @@ MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED
 def key_advice(reason: str | None, asked: bool, where: str, config: Config) -> str:
     if reason in MISMATCH:
         return f"the private key in {where} does not belong to the first certificate in {config.ssl_certfile}"
+    password = named("ssl_keyfile_password")
     if asked and not config.ssl_keyfile_password:
-        return f"the private key in {where} is encrypted; set ssl_keyfile_password"
+        return f"the private key in {where} is encrypted; set {password}"
     if asked:
-        return f"ssl_keyfile_password does not open the private key in {where}"
+        return f"{password} does not open the private key in {where}"
     if reason is None or reason == "NO_START_LINE":  # OpenSSL says no more than "PEM lib"
-        hint = "" if config.ssl_keyfile else "; name its file with ssl_keyfile"
+        hint = "" if config.ssl_keyfile else f"; name its file with {named('ssl_keyfile')}"
         return f"{where} holds no private key in PEM form{hint}"
     return f"{config.ssl_certfile} cannot be served with: {reason.replace('_', ' ').lower()}"
 
@@ -108,5 +163,5 @@ def set_ciphers(context: ssl.SSLContext, ciphers: str) -> None:
         context.set_ciphers(ciphers)
     except (ssl.SSLError, ValueError) as error:
         raise TLSError(
-            f"ssl_ciphers: {ciphers!r} names no cipher that OpenSSL has; see `openssl ciphers -v`"
+            f"{named('ssl_ciphers')}: {ciphers!r} names no cipher that OpenSSL has; see `openssl ciphers -v`"
         ) from error

@@ -239,6 +239,12 @@ def not_async(scope, receive, send):
     send({"type": "http.response.start", "status": 200})
 
 
+def not_async_as_a_call_shows(scope, receive, send):
+    answer = print(scope["type"])
+    send({"type": "http.response.start", "status": 200})
+    return answer
+
+
 def asgi_2(scope):
     async def instance(receive, send):
         await send(START)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from miniasgi import __version__, cli
-from miniasgi.config import make_config
+from miniasgi import __version__, cli, other_servers
+from miniasgi.config import as_argument, make_config, spelling
 from tests.conftest import ROOT
 
 
@@ -41,21 +41,56 @@ def test_version(command, arguments):
         (("serve", "tests.applications:helo"), "no attribute 'helo'; did you mean 'hello'"),
         (("serve", "tests.applications:not_callable"), "an int, which cannot be called"),
         (("serve", "tests/nothing.py:app"), "there is no file tests/nothing.py"),
-        (("serve", "tests.applications:hello", "--port", "x"), "--port"),
-        (("serve", "tests.applications:hello", "--port", "65536"), "port is at most 65535"),
-        (("serve", "tests.applications:hello", "--lifespan", "maybe"), "invalid choice: 'maybe'"),
+        (("serve", "tests.applications:hello", "--port", "x"), "--port is a whole number, not 'x'"),
+        (
+            ("serve", "tests.applications:hello", "--port"),
+            "--port: expected one argument; see miniasgi serve --help",
+        ),
+        (
+            ("serve", "tests.applications:hello", "--timeout-head", "0"),
+            "--timeout-head is at least 0.1, not 0",
+        ),
+        (("serve", "tests.applications:hello", "--workers", "4"), "there is no --workers: it is one process"),
+        (("serve", "--workers=4", "tests.applications:hello"), "there is no --workers: it is one process"),
+        (("serve", "tests.applications:hello", "-b", ":80"), "there is no -b: --host and --port say where"),
+        (("serve", "tests.applications:hello", "-w4"), "there is no -w: it is one process"),
+        (
+            ("serve", "tests.applications:hello", "--xyz"),
+            "unrecognized arguments: --xyz; see miniasgi serve --help",
+        ),
+        (("serve", "tests.applications:hello", "--no-acess-log"), "did you mean '--no-access-log'"),
+        (("check", "tests.applications:hello", "--workers", "4"), "--workers 4; see miniasgi check --help"),
+        (
+            ("tests.applications:hello",),
+            "a command comes first; did you mean `miniasgi serve tests.applications:hello",
+        ),
+        (("examples/chat.py",), "did you mean `miniasgi serve examples/chat.py"),
+        (("--port", "80", "serve", "a:b"), "did you mean `miniasgi serve --port 80 a:b`?"),
+        (("srve", "a:b"), "there is no command 'srve'; did you mean 'serve'?"),
+        (("start", "a:b"), "there is no command 'start'; the commands are serve and check"),
+        (("serve", "tests.applications:hello", "--port", "65536"), "--port is at most 65535"),
+        (
+            ("serve", "tests.applications:hello", "--lifespan", "maybe"),
+            "--lifespan is one of auto, on, off, not 'maybe'",
+        ),
         (("serve", "tests.applications:hello", "--prot", "1"), "--prot 1; did you mean '--port'"),
-        (("serve", "tests.applications:hello", "--host", ""), "host is an address or a name"),
-        (("serve", "tests.applications:hello", "--app-dir", "/no/folder"), "there is no folder '/no/folder'"),
+        (("serve", "tests.applications:hello", "--host", ""), "--host is an address or a name"),
+        (
+            ("serve", "tests.applications:hello", "--app-dir", "/no/folder"),
+            "there is no folder '/no/folder', which --app-dir",
+        ),
         (("serve", "tests.applications:hello", "--host", "203.0.113.1"), "not an address of this machine"),
         (("serve", "tests.applications:hello", "--host", "no such host"), "no address and no known name"),
         (("serve", "tests.nothing:app", "--ssl-certfile", "/no/file"), "'/no/file' cannot be read"),
-        (("serve", "tests.nothing:app", "--ssl-keyfile", "key.pem"), "no effect without ssl_certfile"),
+        (
+            ("serve", "tests.nothing:app", "--ssl-keyfile", "key.pem"),
+            "--ssl-keyfile has no effect without --ssl-certfile",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(command, monkeypatch, arguments, text):
     monkeypatch.chdir(ROOT)
-    if len(arguments) > 1:
+    if arguments[:1] == ("serve",) and arguments[1:]:
         arguments = (*arguments, "--port", "0") if "--port" not in arguments else arguments
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
@@ -103,15 +138,49 @@ def test_an_environment_variable_sets_an_option_and_the_command_line_goes_before
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("MINIASGI_PORT", "x", "MINIASGI_PORT is a number, not 'x'"),
+        ("MINIASGI_PORT", "x", "MINIASGI_PORT is a whole number, not 'x'"),
         ("MINIASGI_ACCESS_LOG", "x", "MINIASGI_ACCESS_LOG is yes or no, not 'x'"),
-        ("MINIASGI_LOOP", "x", "loop is one of auto, asyncio, uvloop, not 'x'"),
+        ("MINIASGI_TIMEOUT_HEAD", "x", "MINIASGI_TIMEOUT_HEAD is a number, not 'x'"),
+        ("MINIASGI_TIMEOUT_HEAD", "0", "MINIASGI_TIMEOUT_HEAD is at least 0.1, not 0"),
+        ("MINIASGI_LOOP", "x", "MINIASGI_LOOP is one of auto, asyncio, uvloop, not 'x'"),
     ],
 )
 def test_an_environment_variable_that_cannot_be_read_is_one_line(command, monkeypatch, name, value, text):
     monkeypatch.setenv(name, value)
     code, out, err = command("serve", "tests.applications:hello")
     assert (code, err) == (2, f"miniasgi: {text}\n")
+
+
+def test_a_variable_that_is_nearly_an_option_is_told_and_no_other(command, monkeypatch):
+    monkeypatch.setattr(cli, "run", lambda app, **options: None)
+    for name in ("MINIASGI_PROT", "MINIASGI_HOME", "MINIASGI_TESTS_NEED_ALL", "PROT", "MINIASGI_PORT"):
+        monkeypatch.setenv(name, "1")
+    told = "miniasgi: MINIASGI_PROT sets no option; did you mean MINIASGI_PORT?\n"
+    assert command("serve", "tests.applications:hello") == (0, "", told)
+
+
+def test_an_error_names_each_option_as_it_was_set(command, monkeypatch):
+    monkeypatch.setenv("MINIASGI_SSL_CERTFILE", "a.pem")
+    monkeypatch.setenv("MINIASGI_SSL_CERT_REQS", "required")
+    told = "miniasgi: MINIASGI_SSL_CERT_REQS=required needs --ssl-ca-certs, the authorities of client certificates\n"
+    assert command("serve", "tests.applications:hello") == (2, "", told)
+    told = told.replace("MINIASGI_SSL_CERT_REQS=required", "--ssl-cert-reqs optional")
+    assert command("serve", "tests.applications:hello", "--ssl-cert-reqs", "optional") == (2, "", told)
+    monkeypatch.setenv("MINIASGI_FACTORY", "yes")
+    _, _, told = command("check", "tests.applications:not_callable")
+    assert (
+        told
+        == "miniasgi: tests.applications:not_callable is an int, not a factory; leave out MINIASGI_FACTORY=yes?\n"
+    )
+    assert as_argument("port", None) == spelling.get()("port", None)  # and afterwards as a program says it
+
+
+def test_options_of_other_servers_are_none_of_ours_and_lead_to_ours(command):
+    _, told, _ = command("serve", "--help")
+    ours = set(re.findall(r"--[a-z-]+", told))
+    for name, text in other_servers.BY_OPTION.items():
+        assert name not in ours
+        assert set(re.findall(r"--[a-z-]+", text)) <= ours
 
 
 def test_words_may_be_in_capitals(monkeypatch):

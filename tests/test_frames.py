@@ -1,7 +1,9 @@
 """Whose line it was: libraries, the standard library and miniasgi are told from one's own code."""
 
 import asyncio
+import gc
 import sys
+import threading
 import traceback
 
 import pytest
@@ -9,7 +11,16 @@ import uvloop
 
 from miniasgi import frames
 from miniasgi.asgi import ASGIError
-from miniasgi.frames import calling, is_call_itself, of_application, places, senders, short, summary
+from miniasgi.frames import (
+    calling,
+    is_call_itself,
+    of_application,
+    places,
+    running_in,
+    senders,
+    short,
+    summary,
+)
 from miniasgi.messages import shown
 
 
@@ -39,6 +50,24 @@ def test_a_library_is_named_below_the_application(tmp_path):
 def test_where_nobody_outside_is_on_the_stack_there_is_no_sender(monkeypatch):
     monkeypatch.setattr(frames, "is_ours", lambda file: True)
     assert senders() == []
+
+
+def test_the_stack_of_another_thread_is_seen_where_it_is():
+    there, over = threading.Event(), threading.Event()
+
+    def wait_here():
+        there.set()
+        over.wait(20)
+
+    thread = threading.Thread(target=wait_here)
+    thread.start()
+    there.wait(20)
+    names = [frame.f_code.co_name for frame, _ in running_in(thread.ident)]
+    over.set()
+    thread.join()
+    assert "wait_here" in names
+    assert running_in(thread.ident) == []
+    assert gc.isenabled()
 
 
 def test_a_file_is_shown_as_seen_from_the_folder_of_the_process(monkeypatch):

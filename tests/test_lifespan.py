@@ -1,9 +1,11 @@
 """The lifespan conversation."""
 
 import asyncio
+import threading
 
 import pytest
 
+from miniasgi import lifespan as module
 from miniasgi.asgi import ASGIError
 from miniasgi.lifespan import SEND, Lifespan, StartupFailed, State
 
@@ -55,28 +57,90 @@ async def test_startup_failed_carries_the_applications_reason(mode):
         await lifespan(conversation(FAILED), mode).startup()
 
 
-async def test_an_application_that_raises_before_it_received_has_no_lifespan(caplog):
+class Odd(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (AssertionError(), "AssertionError"),
+        (NotImplementedError(), "NotImplementedError"),
+        (ValueError("No application configured for scope type 'lifespan'"), "ValueError: No application"),
+        (ValueError("Django can only handle ASGI/HTTP connections, not lifespan."), "ValueError: Django can"),
+        (Odd("lifespan is not for me"), "tests.test_lifespan.Odd: lifespan is not for me"),
+        (KeyError("lifespan"), "KeyError: 'lifespan'"),
+    ],
+)
+async def test_an_application_that_refuses_the_lifespan_has_none_which_is_told_calmly(caplog, error, told):
     caplog.set_level("INFO")
-    running = lifespan(conversation(first=ValueError("http only")))
+    running = lifespan(conversation(first=error))
     await running.startup()
     await running.shutdown()
     [record] = caplog.records
-    assert "Served without startup and shutdown" in record.getMessage()
-    assert "raised ValueError: http only" in record.getMessage()
+    assert record.levelname == "INFO"
+    assert record.getMessage().startswith(f"The application has no lifespan: it raised {told}")
+    assert "\n" not in caplog.text.strip()
+
+
+async def test_an_application_that_does_not_look_at_the_type_of_its_scope_has_no_lifespan(caplog):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+
+    caplog.set_level("INFO")
+    await lifespan(app).startup()
+    [record] = caplog.records
+    assert record.levelname == "INFO"
+    assert "http.response.start was sent before lifespan.startup was received" in record.getMessage()
+    assert "\n" not in caplog.text.strip()
+
+
+class JSONError(ValueError):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("path"),
+        AttributeError("'Site' object has no attribute 'lifespan'"),
+        TypeError("lifespan() takes no arguments"),
+        JSONError("not what a scope is refused with"),
+        ASGIError("there is no message of type 'lifespan.startup.compleet' to send"),
+        RuntimeError("no database"),
+    ],
+)
+async def test_a_lifespan_that_looks_broken_is_warned_of_with_its_line(caplog, error):
+    running = lifespan(conversation(first=error))
+    await running.startup()
+    await running.shutdown()
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    text = record.getMessage()
+    assert text.startswith("The application's lifespan failed in tests/test_lifespan.py, line ")
+    assert "in app: raise first; served without it" in text
+    assert text.endswith("(if it is to have none, say lifespan='off')")
+    told = caplog.text.splitlines()
+    assert len(told) == 2
+    assert told[1].endswith(str(error))
 
 
 async def test_an_application_that_returns_has_no_lifespan(caplog):
     async def app(scope, receive, send):
         return
 
+    caplog.set_level("INFO")
     running = lifespan(app)
     await running.startup()
     await running.shutdown()
+    assert [each.getMessage() for each in caplog.records] == [
+        "The application has no lifespan: it returned without an answer"
+    ]
 
 
 async def test_with_on_an_application_without_lifespan_does_not_start():
     error = ValueError("http only")
-    with pytest.raises(StartupFailed, match="--lifespan is on") as caught:
+    with pytest.raises(StartupFailed, match="http only on lifespan, and lifespan='on' says") as caught:
         await lifespan(conversation(first=error), "on").startup()
     assert caught.value.__cause__ is error
 
@@ -123,7 +187,7 @@ async def test_a_startup_that_exits_has_failed():
         await lifespan(app).startup()
 
 
-async def test_a_startup_that_takes_too_long_is_cancelled():
+async def test_a_startup_that_takes_too_long_is_cancelled_and_told_where_it_waited():
     cleaned_up = []
 
     async def app(scope, receive, send):
@@ -133,12 +197,13 @@ async def test_a_startup_that_takes_too_long_is_cancelled():
         finally:
             cleaned_up.append(True)
 
-    with pytest.raises(StartupFailed, match=r"did not start within 0\.01 s"):
+    with pytest.raises(StartupFailed, match=r"did not start within 0\.01 s \(timeout_lifespan\): ") as caught:
         await lifespan(app, timeout=0.01).startup()
     assert cleaned_up
+    assert str(caught.value).endswith("in app: await asyncio.Event().wait()")
 
 
-async def test_a_shutdown_that_takes_too_long_is_cancelled(caplog):
+async def test_a_shutdown_that_takes_too_long_is_cancelled_and_told_where_it_waited(caplog):
     async def app(scope, receive, send):
         await receive()
         await send(COMPLETE)
@@ -148,7 +213,83 @@ async def test_a_shutdown_that_takes_too_long_is_cancelled(caplog):
     running = lifespan(app, timeout=0.01)
     await running.startup()
     await running.shutdown()
-    assert "shutdown was cancelled after 0.01 s" in caplog.text
+    assert "shutdown was cancelled after 0.01 s (timeout_lifespan): tests/test_lifespan.py, " in caplog.text
+    assert caplog.messages[0].endswith("in app: await asyncio.Event().wait()")
+
+
+class Patience:
+    """In place of threading.Timer: patience ends when `end` is called, and not by time."""
+
+    def __init__(self, seconds, tell):
+        Patience.now = self
+        self.tell = tell
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.start, self.end = self.thread.start, self.ended.set
+
+    def run(self):
+        if self.ended.wait(20) and self.tell is not None:
+            self.tell()
+
+    def cancel(self):
+        if not self.ended.is_set():
+            self.tell = None
+        self.ended.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Set as soon as it is told that the application takes long; `.lines` is what was told."""
+    event = threading.Event()
+    event.lines = []
+
+    def info(text, *arguments):
+        event.lines.append(text % arguments)
+        event.set()
+
+    monkeypatch.setattr(module.threading, "Timer", Patience)
+    monkeypatch.setattr(module.log, "info", info)
+    return event
+
+
+@pytest.mark.parametrize("half", ["startup", "shutdown"])
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_where_an_application_waits_that_takes_long_is_told(told, half, blocking):
+    """Whether it waits, or keeps the loop from turning."""
+
+    async def wait():
+        asyncio.get_running_loop().call_soon(Patience.now.end)
+        await asyncio.to_thread(told.wait, 20)
+
+    async def block():
+        Patience.now.end() or told.wait(20)
+
+    async def app(scope, receive, send):
+        for each in ("startup", "shutdown"):
+            await receive()
+            if each == half:
+                await (block() if blocking else wait())
+            await send({"type": f"lifespan.{each}.complete"})
+
+    running = lifespan(app)
+    await running.startup()
+    await running.shutdown()
+    [line] = told.lines
+    assert line.startswith(f"Waiting for the application's {half}: tests/test_lifespan.py, line ")
+    assert line.endswith(
+        "in block: Patience.now.end() or told.wait(20)"
+        if blocking
+        else "in wait: await asyncio.to_thread(told.wait, 20)"
+    )
+
+
+async def test_an_application_that_starts_and_stops_in_time_is_told_nothing(caplog):
+    caplog.set_level("INFO")
+    running = lifespan(conversation(COMPLETE, then=DOWN))
+    await running.startup()
+    await running.shutdown()
+    assert caplog.messages == []
 
 
 async def test_a_failed_shutdown_is_logged(caplog):

@@ -51,7 +51,7 @@ def test_a_port_in_use_says_so_and_leaves_nothing_open(opened, monkeypatch):
     [sock] = opened("127.0.0.1")
     sock.listen()
     port = sock.getsockname()[1]
-    with pytest.raises(AddressError, match=f"port {port} of 127.0.0.1 is in use; .* --port"):
+    with pytest.raises(AddressError, match=f"port {port} of 127.0.0.1 is in use; .* another port"):
         open_sockets("127.0.0.1", port)
     first = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", port))
     second = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
@@ -101,7 +101,7 @@ def test_a_name_that_nobody_knows_says_so(name):
 
 def test_a_port_that_is_not_permitted_says_so():
     text = bind_advice(OSError(errno.EACCES, "denied"), "127.0.0.1", 80)
-    assert text == "port 80 is not permitted to this user; take one from 1024 on with --port"
+    assert text == "port 80 is not permitted to this user; take one from 1024 on with port"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")

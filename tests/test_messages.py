@@ -164,3 +164,14 @@ def test_of_a_long_value_only_its_beginning_is_made_into_text(kind, body):
 
 def test_a_text_of_a_class_of_its_own_is_shortened():
     assert len(shown(type("Markup", (str,), {})("x" * 10**6))) < 100
+
+
+@pytest.mark.parametrize(
+    "pair", [(b"set-cookie", b"a=s3cret"), [b"X-Api-Key", b"s3cret"], (b"authorization", 5)]
+)
+def test_what_may_be_a_secret_is_not_shown(pair):
+    message = {"type": "http.response.start", "headers": [pair, (b"a", b"b")]}
+    text = shown(message)
+    assert f"({pair[0]!r}, (masked)), (b'a', b'b')" in text
+    assert "s3cret" not in text
+    assert "s3cret" not in str(refusal(message, "now", ["http.response.start"]))

@@ -166,6 +166,15 @@ def test_with_debug_an_upper_case_header_is_told(process):
     assert server.output.count(text) == 1
 
 
+def test_with_debug_a_coroutine_that_was_kept_is_told_with_its_line(process):
+    server = process("tests.misuses:app", "--debug")
+    assert get(server, "receive_not_awaited") == 500
+    line = server.wait_for("receive() was called without `await`, so that nothing was received")
+    number = int(re.search(r"tests/misuses.py, line (\d+): ", line)[1])
+    assert inspect.getsource(misuses).splitlines()[number - 1].strip() == "message = receive()"
+    server.wait_for("  in its place message = await receive()")
+
+
 def test_every_misuse_has_its_test():
     there = {
         name
@@ -223,6 +232,7 @@ def test_a_shutdown_before_the_startup_is_told(process):
         ("wsgi", "takes (environ, start_response), not (scope, receive, send): a WSGI application; wrap it with a2wsgi.WSGIMiddleware(app) or asgiref.wsgi.WsgiToAsgi(app)"),
         ("instance", "is a NotCallable, which cannot be called as an ASGI application; its class has no __call__(self, scope, receive, send)"),
         ("coroutine", "is a coroutine already: it was called where it was named; name the function itself, without the parentheses behind main"),
+        ("not_async", "is declared with `def`, and returns nothing that could be awaited: say `async def`"),
         ("Site", "is a class, and its instances are the applications: name one, as in app = Site(...)"),
     ],
 )  # fmt: skip
@@ -234,8 +244,8 @@ def test_what_is_no_application_is_told_in_one_line(name, told):
     assert re.fullmatch(rf"miniasgi: tests\.misuses:{name} .*{re.escape(told)}\n", ended.stderr)
 
 
-def test_a_function_that_is_not_async_is_told(process):
-    server = process("tests.misuses:not_async")
+def test_a_function_that_proves_not_to_be_async_is_told(process):
+    server = process("tests.misuses:not_async_as_a_call_shows")
     assert httpx.get(server.url).status_code == 500
     line = server.wait_for("ASGI calls `await app(scope, receive, send)`, which failed: ")
     server.wait_for('  in its place await send({"type": "http.response.start", "status": 200})')

@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 
-from miniasgi.cli import shown
 from miniasgi.config import Config
+from miniasgi.options import shown, usage
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -23,8 +23,7 @@ def options_table():
 
 
 def row(each):
-    flag = "--" + each.name.replace("_", "-")
-    return f"`{flag}`", shown(each.default), each.metadata["help"]
+    return f"`{usage(each)}`", shown(each.default), each.metadata["help"]
 
 
 def test_the_table_of_options_is_that_of_config():
@@ -41,9 +40,11 @@ def test_the_table_of_options_is_that_of_help():
     flags = set(re.findall(r"^  (--[a-z-]+)", told, re.MULTILINE)) | set(
         re.findall(r"^  -h, (--help)", told, re.M)
     )
-    assert flags == {cells[0].strip("`") for cells in options_table()} | {"--version", "--help"}
-    for flag, default, meaning in options_table():
-        [line] = [line for line in told.splitlines() if re.match(rf"  {flag.strip('`')}[ ,]", line)]
+    assert flags == {cells[0].strip("`").split()[0] for cells in options_table()} | {"--version", "--help"}
+    for option, default, meaning in options_table():
+        [line] = [
+            line for line in told.splitlines() if re.match(rf"  {re.escape(option.strip('`'))}[ ,]", line)
+        ]
         assert line.endswith(f"{meaning} (default: {default})")
 
 

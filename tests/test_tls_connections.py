@@ -253,6 +253,59 @@ async def test_openssl_is_answered_and_agrees_on_the_protocol(tls, certificates,
         assert b"alert protocol version" in err
 
 
+class HalfClient:
+    """A client of TLS 1.3 on a raw socket, which can end its side of TCP without the goodbye of TLS."""
+
+    def __init__(self, server, context):
+        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def ask_and_end(self, request, goodbye):
+        """The answer to a request that is followed by FIN, with close_notify before it or without."""
+        with self.sock:
+            self.until_done(self.tls.do_handshake)
+            self.tls.write(request)
+            if goodbye:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    self.tls.unwrap()
+            self.sock.sendall(self.outgoing.read())
+            self.sock.shutdown(socket.SHUT_WR)
+            for data in iter(lambda: self.sock.recv(65536), b""):
+                self.incoming.write(data)
+        return b"".join(iter(self.read, b""))
+
+    def until_done(self, step):
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self.outgoing.read())
+                self.incoming.write(self.sock.recv(65536))
+
+    def read(self):
+        try:
+            return self.tls.read(65536)
+        except ssl.SSLZeroReturnError:
+            return b""
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+async def test_a_client_that_ends_its_side_is_answered_with_a_goodbye_or_without(
+    tls, client_context, goodbye, quiet
+):
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.01)  # the client's end has come by then
+        await respond(send, BIG)
+
+    async with tls(app) as server:
+        context = client_context(version=ssl.TLSVersion.TLSv1_3)
+        client = HalfClient(server, context)
+        answer = await asyncio.to_thread(client.ask_and_end, GET, goodbye)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(BIG)
+
+
 # ---- handshakes that fail ----
 
 

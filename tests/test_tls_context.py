@@ -1,10 +1,14 @@
 """The options of TLS → a context, or one line that says what is wrong."""
 
+import datetime
 import socket
 import ssl
 import subprocess
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from miniasgi import Server
 from miniasgi.config import Config, ConfigError, UsageError, make_config
@@ -60,6 +64,27 @@ def test_clients_are_asked_for_certificates(certificates, context_of, word, mode
     assert len(context.get_ca_certs()) == 1
 
 
+def self_signed(ca):
+    """A certificate in PEM that nobody else has issued; of an authority, or of a client that is known itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "self")])
+    begin = datetime.datetime(2020, 1, 1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + datetime.timedelta(1))
+    if ca is not None:
+        builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.mark.parametrize("ca", [True, False, None])
+def test_a_certificate_that_nobody_else_has_issued_may_be_an_authority(
+    certificates, context_of, tmp_path, ca
+):
+    path = tmp_path / "self.pem"
+    with open(certificates.client, "rb") as client:
+        path.write_bytes(client.read() + self_signed(ca))  # beside others, which are of no use
+    context_of(ssl_ca_certs=str(path), ssl_cert_reqs="required")
+
+
 def test_ciphers_are_those_that_were_named(context_of):
     names = [each["name"] for each in context_of(ssl_ciphers="ECDHE+AESGCM").get_ciphers()]
     assert all(name.startswith("TLS_") or "-GCM-" in name for name in names)
@@ -113,13 +138,24 @@ FILES = {
         ({"ssl_ciphers": "a\0b"}, "names no cipher"),
         ({"ssl_ca_certs": "/no/file"}, "ssl_ca_certs: '/no/file' cannot be read: No such file"),
         ({"ssl_ca_certs": "text"}, "ssl_ca_certs: {text} holds no certificate"),
+        (
+            {"ssl_ca_certs": "client"},
+            "{client} holds no certificate of an authority, but a client's or a server's",
+        ),
+        (
+            {"ssl_ca_certs": "between"},
+            "ssl_ca_certs: {between} holds authorities, but no root, which every chain",
+        ),
+        ({"ssl_ca_certs": "key"}, "ssl_ca_certs: {key} holds no certificate in PEM form"),
         ({"ssl_ca_certs": "damaged"}, "ssl_ca_certs: certificate 1 in {damaged} is damaged"),
     ],
 )
 def test_what_cannot_be_served_with_is_one_line(certificates, context_of, tmp_path, options, text):
     paths = {"certs": certificates.server_certs, "stranger": certificates.stranger_key}
     paths["rsa"] = certificates.rsa_key
-    for name, content in FILES.items():
+    paths["key"] = certificates.server_key
+    own, between = certificates.client_chain
+    for name, content in (FILES | {"client": own, "between": between}).items():
         paths[name] = str(tmp_path / name)
         (tmp_path / name).write_text(content)
     given = {name: paths.get(value, value) for name, value in options.items()}
@@ -167,8 +203,8 @@ async def test_a_server_finds_it_before_the_application_is_started():
         ({"ssl_ca_certs": "c"}, "ssl_ca_certs has no effect without ssl_certfile"),
         ({"ssl_cert_reqs": "required"}, "ssl_cert_reqs has no effect without ssl_certfile"),
         ({"ssl_ciphers": "x"}, "ssl_ciphers has no effect without ssl_certfile"),
-        ({"ssl_certfile": "c", "ssl_cert_reqs": "optional"}, "ssl_cert_reqs optional needs ssl_ca_certs"),
-        ({"ssl_certfile": "c", "ssl_ca_certs": "a"}, "ssl_ca_certs has no effect with ssl_cert_reqs none"),
+        ({"ssl_certfile": "c", "ssl_cert_reqs": "optional"}, "ssl_cert_reqs='optional' needs ssl_ca_certs"),
+        ({"ssl_certfile": "c", "ssl_ca_certs": "a"}, "ssl_ca_certs has no effect with ssl_cert_reqs='none'"),
         ({"ssl_certfile": "c", "ssl_cert_reqs": "yes"}, "ssl_cert_reqs is one of none, optional, required"),
     ],
 )

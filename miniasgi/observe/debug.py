@@ -1,7 +1,8 @@
 """`--debug`: what a client is shown of a failure, instead of a bare 500.
 
 The traceback, the request and the conversation of this call: a page for a browser, text for everybody else.
-Secrets of the request are masked, since such pages are sent around. Without `--debug` nothing of it is made.
+Headers that may be secrets are masked, since such pages are sent around; the query and the bodies are not.
+Without `--debug` nothing of it is made.
 """
 
 import html
@@ -11,14 +12,12 @@ from typing import Any
 
 from ..asgi import Scope
 from ..frames import is_call_itself, of_application, summary
-from ..messages import row
+from ..messages import MASKED, is_secret, row
 from ..protocol.exchange import not_called
 from ..protocol.runtime import Page
 from .conversation import Conversation, current
 
 log = logging.getLogger("miniasgi")
-
-MASKED = {b"authorization", b"cookie", b"proxy-authorization"}
 
 
 def warn(text: str, lines: list[str]) -> None:
@@ -68,7 +67,7 @@ class Failure:
     @property
     def headers(self) -> list[tuple[str, str]]:
         return [
-            (name.decode("latin-1"), "(masked)" if name in MASKED else value.decode("latin-1"))
+            (name.decode("latin-1"), MASKED if is_secret(name) else value.decode("latin-1"))
             for name, value in self.scope["headers"]
         ]
 

@@ -8,7 +8,7 @@ from websockets.exceptions import InvalidStatus
 from miniasgi.observe.conversation import KEPT
 from tests.applications import failing
 
-SECRETS = {"authorization": "Bearer abc", "cookie": "session=abc", "x-harmless": "shown"}
+SECRETS = {"authorization": "Bearer abc", "cookie": "session=abc", "x-api-key": "abc", "x-harmless": "shown"}
 
 
 async def ask(serving, app, accept="*/*", path="/", **options):
@@ -35,7 +35,9 @@ async def test_curl_is_shown_text(serving):
     assert "ms  receive  {'type': 'http.request', 'body': b'', 'more_body': False}" in text
     assert "ms  send     {'type': 'http.response.start', 'status': 200, 'headers': []}" in text
     assert "→ http.response.start was sent after http.response.start" in text
-    assert "  authorization: (masked)\n  cookie: (masked)\n  x-harmless: shown\n" in text
+    assert (
+        "  authorization: (masked)\n  cookie: (masked)\n  x-api-key: (masked)\n  x-harmless: shown\n" in text
+    )
     assert "abc" not in text
 
 
@@ -58,7 +60,7 @@ async def test_who_returns_without_an_answer_is_shown_what_was_said(serving):
 
 
 async def test_an_application_that_cannot_be_awaited_is_told_so(serving):
-    response = await ask(serving, lambda scope, receive, send: None, debug=True)
+    response = await ask(serving, lambda scope, receive, send: scope.get("nothing"), debug=True)
     summary = response.text.splitlines()[1]
     assert summary.startswith("ASGI calls `await app(scope, receive, send)`, which failed: ")
     assert "declared with `def` in place of `async def`" in summary
