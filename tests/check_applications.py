@@ -539,7 +539,7 @@ async def returning_the_answer(scope, receive, send):
 
 
 def not_async(scope, receive, send):
-    pass
+    return kept.clear()
 
 
 exiting_when_cancelled = application(answer, started=start_what_exits_when_cancelled)

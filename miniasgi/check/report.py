@@ -15,10 +15,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from ..frames import calling, places, raising, summary
+from ..frames import FrameLine, calling, places, raising, running_in, summary
 from ..observe.watchdog import Stall
 from .traced import as_told
 from .unawaited import unawaited_heard
@@ -217,11 +216,11 @@ class Report(logging.Handler):
         self.overdue = True
         self.stalls.clear()
         text = f"it did not come back within {self.timeout:g} s; the check has to end here"
-        self.end_at(sys._current_frames().get(self.watched), text)
+        self.end_at(running_in(self.watched), text)
 
-    def end_at(self, frame: FrameType | None, text: str) -> NoReturn:
-        """The application ends the check, by what it does at this frame."""
-        self.tell(Mark.WRONG, text, places(calling(frame))[::-1])
+    def end_at(self, stack: Iterable[FrameLine], text: str) -> NoReturn:
+        """The application ends the check, by what it does there."""
+        self.tell(Mark.WRONG, text, places(stack)[::-1])
         self.tell_found()
         self.tell_summary(self.code_now)
         self.leave(self.code_now)
@@ -233,7 +232,7 @@ class Report(logging.Handler):
 
         def tell(status: int) -> NoReturn:
             if os.getpid() == checked:  # the end of a child process is its own affair
-                self.end_at(sys._getframe(1), f"it ended the process by os._exit({status})")
+                self.end_at(calling(sys._getframe(1)), f"it ended the process by os._exit({status})")
             end_process(status)
 
         os._exit = tell

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..asgi import Application, ASGIError, Message, Receive, Scope, Send
-from ..frames import FrameLine, awaiting, calling, places
+from ..frames import FrameLine, awaiting, calling, places, running_in
 
 
 class Call:
@@ -147,9 +147,9 @@ def waits(task: "asyncio.Task[Any] | None") -> list[str]:
 
 def busy_threads(before: set[threading.Thread]) -> list[str]:
     """Where the threads are that were started since, and for which the process would wait at its end."""
-    frames, found = sys._current_frames(), []
+    found = []
     for thread in set(threading.enumerate()) - before - {threading.current_thread()}:
-        stack = list(calling(frames.get(thread.ident or 0)))
+        stack = running_in(thread.ident or 0)
         if stack and not thread.daemon and not is_idle(stack):
             # Nothing of a thread that runs a loop, and no application in it.
             found.append(" is in ".join([f"thread {thread.name}", *places(stack)[-1:]]))

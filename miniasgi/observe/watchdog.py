@@ -19,7 +19,7 @@ from itertools import takewhile
 from types import FrameType
 from typing import Any
 
-from ..frames import ASYNCIO, PACKAGE, RUNNERS, FrameLine, calling, places
+from ..frames import ASYNCIO, PACKAGE, RUNNERS, FrameLine, calling, places, running_in
 
 # How often the loop beats and the thread looks, in parts of the limit.
 LOOKS = 5
@@ -123,8 +123,7 @@ class Watchdog:
 
     def running(self) -> list[FrameLine]:
         """What the loop runs of the application's, the innermost line first; empty where that is nothing."""
-        innermost = sys._current_frames().get(self.ident)
-        stack = list(takewhile(lambda line: line[0] is not self.base, calling(innermost)))
+        stack = list(takewhile(lambda line: line[0] is not self.base, running_in(self.ident)))
         waits = len(stack) > 1 and stack[0][0].f_code.co_name == "select" and of_loop(stack[1])
         return [] if waits or of_server(stack) else stack
 
