@@ -155,9 +155,7 @@ class Witness:
         coroutine = task.get_coro()
         name = getattr(coroutine, "__qualname__", repr(coroutine))
         given = task.get_name()
-        if given != "None" and not given.startswith(
-            "Task-"
-        ):  # the names that asyncio gives (3.13.0: the first)
+        if not given.startswith("Task-") and given != "None":  # asyncio's own; the second is 3.13.0's
             name += f", named {given}"
         made = [f"started by {line}" for line in self.tasks[task][1][-1:]]
         return [f"task {name}", *made, *waits(task)]
@@ -175,7 +173,8 @@ def busy_threads(before: set[threading.Thread]) -> list[str]:
     for thread in set(threading.enumerate()) - before - {threading.current_thread()}:
         stack = running_in(thread.ident or 0)
         if stack and not thread.daemon and not is_idle(stack):
-            found.append(f"thread {thread.name} is in {places(stack)[-1]}")
+            # Nothing of a thread that runs a loop, and no application in it.
+            found.append(" is in ".join([f"thread {thread.name}", *places(stack)[-1:]]))
     return found
 
 
