@@ -26,5 +26,5 @@ class ASGIError(RuntimeError):
 class ClientDisconnected(OSError):
     """Raised from `send()` on a connection that is closed (ASGI HTTP & WebSocket 2.4 asks for an OSError).
 
-    It is no error of the application's: if it ends the application, nothing is logged.
+    It is no error of the application's: if it ends the application, that is not logged as one.
     """

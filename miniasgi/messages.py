@@ -7,16 +7,14 @@ every message, the road of one that has a key more and a key less than others of
 connection and no state of one.
 """
 
-import re
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .asgi import ASGIError
 from .config import did_you_mean
 from .frames import senders
+from .shown import MASKED, is_secret, shown
 
 SPECIFICATION = "https://asgi.readthedocs.io/en/latest/"
 
@@ -47,8 +45,12 @@ def is_status(value: object) -> str:
         return wrong
     assert isinstance(value, int)
     if 100 <= value < 200:
-        return f"is {value}: an informational response is not for an application to start"
-    return "" if 200 <= value <= 999 else f"is {value}: a status code has three digits (RFC 9110 section 15)"
+        return f"is {shown(value)}: an informational response is not for an application to start"
+    return (
+        ""
+        if 200 <= value <= 999
+        else f"is {shown(value)}: a status code has three digits (RFC 9110 section 15)"
+    )
 
 
 def is_body(value: object) -> str:
@@ -85,13 +87,19 @@ def pair_fault(pair: object) -> str:
     """What is wrong with one of the pairs in `headers`."""
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         return f"has {shown(pair)} in it, but takes pairs: (b'name', b'value')"
-    for part, what in zip(pair, ("name", "value"), strict=True):
+    name, value = pair
+    for part, what, text in ((name, "name", shown(name)), (value, "value", text_of(name, value))):
         if isinstance(part, str):
-            as_bytes = shown(part.encode(errors="backslashreplace"))
-            return f"has the str {shown(part)} as a {what}, but takes bytes, such as {as_bytes}"
+            such = "" if text == MASKED else f", such as {shown(part.encode(errors='backslashreplace'))}"
+            return f"has the str {text} as a {what}, but takes bytes{such}"
         if not isinstance(part, bytes):
-            return f"has {shown(part)} ({type(part).__name__}) as a {what}, but takes bytes"
-    return header_fault(*pair)
+            return f"has {text} ({type(part).__name__}) as a {what}, but takes bytes"
+    return header_fault(name, value)
+
+
+def text_of(name: object, value: object) -> str:
+    """The value of a header, as it may be shown."""
+    return MASKED if is_secret(name) else shown(value)
 
 
 TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -114,9 +122,10 @@ def header_fault(name: bytes, value: bytes) -> str:
         )
     for byte, what in UNFIT.items():
         if byte in value:
-            return f"has {what} in the value of {shown(name)}: {shown(value)} (RFC 9110 section 5.5)"
+            return f"has {what} in the value of {shown(name)}: {text_of(name, value)} (RFC 9110 section 5.5)"
     if value != value.strip(b" \t"):
-        return f"has white space around the value of {shown(name)}: {shown(value)} (RFC 9110 section 5.5)"
+        text = text_of(name, value)
+        return f"has white space around the value of {shown(name)}: {text} (RFC 9110 section 5.5)"
     if name.lower() == b"content-length" and not value.isdigit():
         return f"has the content-length {shown(value)}; it is a number of bytes (RFC 9110 section 8.6)"
     return ""
@@ -152,7 +161,9 @@ def is_close_code(value: object) -> str:
     if wrong := is_a(int, "an int, such as 1000")(value):
         return wrong
     return (
-        "" if value in SENDABLE_CODES else f"is {value}, which no close frame may have (RFC 6455 section 7.4)"
+        ""
+        if value in SENDABLE_CODES
+        else f"is {shown(value)}, which no close frame may have (RFC 6455 section 7.4)"
     )
 
 
@@ -284,7 +295,7 @@ def fault(message: object) -> str:
     name = message["type"]
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        near = did_you_mean(name, relatives(name)) if isinstance(name, str) else ""
+        near = did_you_mean(name[:LONG], relatives(name)) if isinstance(name, str) else ""
         return f"there is no message of type {shown(name)} to send{near}"
     for key in kind.required:
         if key not in message:
@@ -321,7 +332,10 @@ def misspelt(message: MutableMapping[str, Any], known: Iterable[str], *missing: 
 def meant_by(key: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for a key that is near to a known one, or the beginning of it; else nothing."""
     whole = [each for each in known if len(key) > 2 and each.startswith(key)]
-    return did_you_mean(whole[0] if whole else key, list(known))
+    return did_you_mean(whole[0] if whole else key[:LONG], list(known))
+
+
+LONG = 80  # no name of ours is as long; what is need not be compared to its end
 
 
 def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
@@ -340,10 +354,10 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
             near = meant_by(str(key), absent)
             if near or "body" in absent:  # keys of its own are allowed; but what would be a body without one?
                 yield f"{name} has the key {shown(key)}, which means nothing{near or keys_of(kind)}{rule}"
-    headers = message.get("headers", ())
+    headers = message.get("headers", ()) if "headers" in kind.keys else ()
     # What is used up by reading it was read.
     pairs = headers if isinstance(headers, list | tuple) else ()
-    names = [pair[0] for pair in pairs if isinstance(pair, list | tuple)]
+    names = [pair[0] for pair in pairs if isinstance(pair, list | tuple)]  # bytes: the message was sent
     if upper := [each for each in names if each != each.lower()]:
         yield f"{name} has {shown(upper[0])} among its headers: ASGI has their names in lower case{rule}"
     path = message.get("path")
@@ -399,45 +413,3 @@ def alternatives(names: list[str], word: str = "or") -> str:
 def row(label: str, *texts: str) -> str:
     """One line of the text's table; further ones stand below the first. Nothing without a text."""
     return "\n".join(f"  {label if at == 0 else '':<13}{text}" for at, text in enumerate(texts))
-
-
-MASKED = "(masked)"
-SECRET = re.compile(rb"authorization|cookie|token|secret|password|passwd|api-?key|session|credential", re.I)
-
-
-def is_secret(name: object) -> bool:
-    """Whether a header of this name may hold what lets one in: logs and error pages are sent around."""
-    return isinstance(name, bytes) and SECRET.search(name) is not None
-
-
-class Shown(reprlib.Repr):
-    """One line for any value: shortened, and without the values of headers that may be secrets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = 4
-        self.maxdict = self.maxlist = self.maxtuple = 8
-        self.maxstring = self.maxother = 80
-
-    def repr1(self, value: Any, level: int) -> str:
-        """By what the value is; reprlib goes by its type's name, and makes the whole text of all others."""
-        if isinstance(value, bytes | bytearray):
-            return repr(value) if len(value) <= 60 else f"{value[:40]!r}... ({len(value)} bytes)"
-        if isinstance(value, MutableMapping):
-            return self.repr_mapping(value, level)
-        if isinstance(value, str):
-            return self.repr_str(value, level)
-        if isinstance(value, tuple | list) and len(value) == 2 and is_secret(value[0]):
-            return f"({value[0]!r}, {MASKED})"
-        return super().repr1(value, level)
-
-    def repr_mapping(self, value: MutableMapping[Any, Any], level: int) -> str:
-        """In the order in which it was written; reprlib would sort it."""
-        if level <= 0:
-            return "{...}"
-        first = islice(value.items(), self.maxdict)
-        pairs = [f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in first]
-        return "{" + ", ".join(pairs + ["..."] * (len(value) > self.maxdict)) + "}"
-
-
-shown = Shown().repr

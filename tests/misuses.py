@@ -196,10 +196,6 @@ async def str_close_code(receive, send):
     await send({"type": "websocket.close", "code": "1000"})
 
 
-async def str_close_code_of_a_denial(receive, send):
-    await send({"type": "websocket.close", "code": "1000"})
-
-
 async def send_after_close(receive, send):
     await send({"type": "websocket.accept"})
     await send({"type": "websocket.close"})

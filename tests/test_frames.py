@@ -21,7 +21,7 @@ from miniasgi.frames import (
     short,
     summary,
 )
-from miniasgi.messages import shown
+from miniasgi.shown import shown
 
 
 def library(tmp_path, source, name="library"):

@@ -159,3 +159,17 @@ async def test_fastapi(serving):
             assert await websocket.recv() == "hello you"
             await websocket.wait_closed()
             assert (websocket.close_code, websocket.close_reason) == (4000, "done")
+
+
+async def test_fastapi_denies_a_websocket_that_lacks_a_parameter(serving, caplog):
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def needs_a_token(websocket: WebSocket, token: str): ...
+
+    async with serving(app) as server:
+        with pytest.raises(InvalidStatus) as denied:
+            async with connect(server.url.replace("http", "ws")):
+                pass
+    assert denied.value.response.status_code == 403
+    assert not caplog.records

@@ -8,9 +8,10 @@ import pytest
 
 from miniasgi.asgi import ASGIError
 from miniasgi.lifespan import SEND as LIFESPAN_SEND
-from miniasgi.messages import KINDS, advice, fault, refusal, shown
+from miniasgi.messages import KINDS, advice, fault, refusal
 from miniasgi.protocol.exchange import Exchange
 from miniasgi.protocol.websocket import WebSocketExchange
+from miniasgi.shown import shown
 
 
 def test_the_catalogue_has_every_message_of_the_tables_and_none_else():

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ..asgi import Application, Message, Receive, Scope, Send
 from ..frames import senders
-from ..messages import advice, shown
+from ..messages import advice
+from ..shown import shown
 
 # How many messages of a conversation are kept: the first ones, and the last.
 KEPT = 20

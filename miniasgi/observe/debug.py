@@ -12,8 +12,9 @@ from typing import Any
 
 from ..asgi import Scope
 from ..frames import is_call_itself, not_called, of_application, summary
-from ..messages import MASKED, is_secret, row
+from ..messages import row
 from ..protocol.runtime import Page
+from ..shown import MASKED, is_secret
 from .conversation import Conversation, current
 
 log = logging.getLogger("miniasgi")

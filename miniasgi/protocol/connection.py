@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
     # ---- files ----
 
     async def send_file(self, part: FilePart) -> None:
-        """Send the part behind all that was written; return when the client's side of the socket has it.
+        """Send the part behind all that was written; return when the client may take more.
 
         Raises ClientDisconnected when the client leaves, EOFError when the file has become shorter than it
         was, OSError where it cannot be read. Nothing else may be written in the meantime: that is for the
@@ -174,6 +174,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
             self.file_sent(part, len(data))
             await self.drained()
+            self.check_client()
 
     def file_sent(self, part: FilePart, count: int) -> None:
         part.done += count

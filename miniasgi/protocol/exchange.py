@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Protocol
 
 from ..asgi import ClientDisconnected, Message, Scope
 from ..frames import is_call_itself, not_called, of_application
-from ..messages import Unsendable, advice, are_headers, fault, refusal, shown
+from ..messages import Unsendable, advice, are_headers, fault, refusal
+from ..shown import shown
 from .file import FilePart
 from .runtime import Page, Runtime, Waiters
 
@@ -77,7 +78,7 @@ class State(Enum):
     FILE = "while another send() was sending a file, which is to be awaited first"
     TRAILERS = "after the last of the body, behind which trailers were announced"
     DONE = "after the response was complete"
-    GONE = "after http.disconnect"
+    GONE = "after the connection was closed"
     ENDED = "after the application had returned"
 
 
@@ -88,6 +89,8 @@ class ApplicationCall:
     # The states in which every send() is a ClientDisconnected, and the level at which it is told that one
     # has ended the application.
     CLOSED: ClassVar[Mapping[Enum, int]]
+    # In which states an application may not return, and what it has left undone then.
+    UNFINISHED: ClassVar[Mapping[Enum, str]]
 
     __slots__ = (
         "scope",
@@ -114,9 +117,9 @@ class ApplicationCall:
         """
         method, client = self.scope.get("method", "WebSocket"), self.scope.get("client")
         path = self.scope.get("raw_path")  # not the decoded one: that may have line breaks in it
-        target = path.decode("ascii", "backslashreplace") if isinstance(path, bytes) else repr(path)
-        origin = f" from {':'.join(map(str, client))}" if isinstance(client, tuple | list) else ""
-        return f"{method} {target}{origin}".translate(CONTROLS)
+        target = path.decode("ascii", "backslashreplace") if isinstance(path, bytes) else shown(path)
+        origin = f" from {':'.join(map(as_text, client))}" if isinstance(client, tuple | list) else ""
+        return f"{as_text(method)} {target}{origin}"[:MAX_NAME].translate(CONTROLS)
 
     # ---- the application ----
 
@@ -126,42 +129,40 @@ class ApplicationCall:
         self.task = runtime.spawn(self.run())
 
     async def run(self) -> None:
-        """Call the application, and see that its client is not left waiting when it ends."""
+        """Call the application, and see that its client is not left waiting when it ends.
+
+        The client is answered before anything is told: what goes wrong in the telling is not its affair.
+        """
         runtime = self.wire.runtime
         try:
             returned = await runtime.app(self.scope, self.receive, self.send)  # type: ignore[func-returns-value]
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
+            state, task = self.end(error), asyncio.current_task()
             if task is None or not task.cancelling():  # not by us, but by something that it waited for
-                self.log_error(error)
-            self.ended(error)
+                self.log_error(error, state)
             raise
         except KeyboardInterrupt:
             raise
         except GeneratorExit as error:  # raised in the application, or because the loop is no more
             with suppress(RuntimeError):
-                self.ended(error)
+                self.end(error)
             raise
         except BaseException as error:  # SystemExit too: one request does not end the server
-            self.log_error(error)
-            self.ended(error)
+            self.log_error(error, self.end(error))
         else:
-            self.ended(
-                None, "" if returned is None else f"; it returned {shown(returned)}, which nobody reads"
-            )
+            self.log_return(returned, self.end(None))
         finally:
             runtime.forget_call(self)
 
-    def log_error(self, error: BaseException) -> None:
-        if self.state not in self.CLOSED or (told := told_by(error)) is None:
-            if is_call_itself(error):
-                log.error("%s: %s", self.name, not_called(error))
-            else:
-                log.error("%s: the application raised", self.name, exc_info=of_application(error))
-        elif told is error:
-            log.log(self.CLOSED[self.state], "%s: ended by a send() %s", self.name, self.state.value)
-        else:
-            log.info("%s: %s, the application raised %r", self.name, self.state.value, error)
+    def end(self, error: BaseException | None) -> Enum:
+        """The application has returned, or raised `error`; the state in which it did."""
+        state = self.state
+        self.ended(error)
+        return state
+
+    def ended(self, error: BaseException | None) -> None:
+        """The same: give the client what it is still owed."""
+        raise NotImplementedError
 
     def failed(self, error: BaseException | None) -> None:
         """The application has ended so and owes its client an answer."""
@@ -173,9 +174,21 @@ class ApplicationCall:
                 log.exception("%s: the failure cannot be shown", self.name)
         self.wire.app_failed(failure_status(error), page)
 
-    def ended(self, error: BaseException | None, returned: str = "") -> None:
-        """The application has raised `error`, or returned; then `returned` completes what is told of it."""
-        raise NotImplementedError
+    def log_error(self, error: BaseException, state: Enum) -> None:
+        if state not in self.CLOSED or (told := told_by(error)) is None:
+            if is_call_itself(error):
+                log.error("%s: %s", self.name, not_called(error))
+            else:
+                log.error("%s: the application raised", self.name, exc_info=of_application(error))
+        elif told is error:
+            log.log(self.CLOSED[state], "%s: ended by a send() %s", self.name, state.value)
+        else:
+            log.info("%s: %s, the application raised %s", self.name, state.value, shown(error))
+
+    def log_return(self, returned: object, state: Enum) -> None:
+        if unfinished := self.UNFINISHED.get(state):
+            what = "" if returned is None else f"; it returned {shown(returned)}, which nobody reads"
+            log.error("%s: the application returned %s%s", self.name, unfinished, what)
 
     # ---- its two callables ----
 
@@ -194,6 +207,8 @@ class ApplicationCall:
             if under_way is not None:
                 await under_way
         except Exception as error:
+            if self.state in self.CLOSED:  # by this very act
+                raise
             if isinstance(error, Unsendable) or fault(message):
                 raise self.refusal(message, str(error)) from None
             raise
@@ -202,10 +217,18 @@ class ApplicationCall:
 
     def refusal(self, message: object, reason: str = "") -> Exception:
         if self.state in self.CLOSED:
-            return ClientDisconnected(f"nothing can be sent {self.state.value} ({self.name})")
+            return self.disconnected()
         return refusal(message, str(self.state.value), self.SEND[self.state], reason)
 
+    def disconnected(self) -> ClientDisconnected:
+        return ClientDisconnected(f"nothing can be sent {self.state.value} ({self.name})")
 
+
+def as_text(value: object) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+MAX_NAME = 1000  # longer than the targets of nearly all requests
 # What would break a line of the log.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
 
@@ -214,8 +237,16 @@ class Exchange(ApplicationCall):
     """One HTTP request and its response."""
 
     CLOSED: ClassVar[Mapping[Enum, int]] = {State.GONE: logging.DEBUG}
+    UNFINISHED: ClassVar[Mapping[Enum, str]] = {
+        State.START: "without an answer: it sent no http.response.start",
+        State.STARTED: "without an answer: it sent http.response.start, but no http.response.body",
+        State.BODY: "in the middle of its answer: its last message said 'more_body': True",
+        State.FILE: "in the middle of its answer: while another task of its own was sending a file",
+        State.TRAILERS: "in the middle of its answer: it did not send the last of http.response.trailers",
+    }
 
     __slots__ = (
+        "advised",  # a message looked odd, and that was told
         "buffered",  # bytes in `chunks`
         "chunks",  # what came of the body and was not received yet
         "client_closed",  # the client will send no more; it may still read
@@ -228,6 +259,7 @@ class Exchange(ApplicationCall):
 
     def __init__(self, scope: Scope, wire: ResponseWire) -> None:
         super().__init__(scope, wire, State.START)
+        self.advised = False
         self.chunks: list[bytes] = []
         self.buffered = 0
         self.client_closed = False
@@ -275,10 +307,18 @@ class Exchange(ApplicationCall):
             if self.client_closed and self.state not in OVER:
                 self.wire.client_left()  # who is told so is not expected to answer
             if self.state in OVER:
+                if self.state is State.DONE:
+                    self.forget_request()
                 self.state = State.GONE
                 return {"type": "http.disconnect"}
             self.wire.want_body()
             await self.waiters.wait()
+
+    def forget_request(self) -> None:
+        """Nothing of it is given to the application behind http.disconnect."""
+        self.chunks.clear()
+        self.buffered = 0
+        self.unreceived = False
 
     # ---- from the application ----
 
@@ -310,8 +350,9 @@ class Exchange(ApplicationCall):
 
     def advise(self, message: Message) -> None:
         """Tell of a key that means nothing: where one is missing, it may be that one, misspelt."""
-        if self.wire.runtime.show_failure is None:  # --debug tells it of every message
+        if self.wire.runtime.show_failure is None and not self.advised:  # --debug tells it of every message
             for text in advice(message):
+                self.advised = True  # once a call is enough
                 log.warning("%s: %s", self.name, text)
 
     def write_body(self, body: bytes, more_body: bool) -> None:
@@ -344,8 +385,8 @@ class Exchange(ApplicationCall):
         finally:
             if self.state is State.FILE:  # neither has the client left, nor was the connection broken off
                 self.state = before
-        if self.state in self.CLOSED:
-            raise self.refusal(None)
+        if self.state is not before:  # the application has returned in the meantime, or the client left
+            raise self.disconnected()
 
     def on_trailers(self, message: Message) -> None:
         assert self.trailers is not None  # TRAILERS
@@ -410,25 +451,14 @@ class Exchange(ApplicationCall):
         allowed = [name for name in row if name != "http.response.debug" or self.wire.runtime.on_debug]
         return refusal(message, str(self.state.value), allowed, reason)
 
-    def ended(self, error: BaseException | None, returned: str = "") -> None:
+    def ended(self, error: BaseException | None) -> None:
         if self.state not in (State.DONE, State.GONE):
-            if error is None:
-                log.error("%s: the application returned %s%s", self.name, UNFINISHED[self.state], returned)
             self.failed(error)
             self.state = State.ENDED
 
 
 # The states in which receive() gives http.disconnect.
 OVER = (State.DONE, State.GONE, State.ENDED)
-
-# How an application may leave its answer unfinished; in FILE, another task of its own is sending.
-UNFINISHED: Mapping[Enum, str] = {
-    State.START: "without an answer: it sent no http.response.start",
-    State.STARTED: "without an answer: it sent http.response.start, but no http.response.body",
-    State.BODY: "in the middle of its answer: it sent no http.response.body without more_body",
-    State.FILE: "in the middle of its answer: while it was sending a file",
-    State.TRAILERS: "in the middle of its answer: it sent no http.response.trailers without more_trailers",
-}
 
 
 def failure_status(error: BaseException | None) -> int:
@@ -459,22 +489,32 @@ def flag(message: Message, key: str) -> bool:
 DISCONNECTS = ("WebSocketDisconnect", "ClientDisconnect", "RequestAborted")
 
 
-def told_by(error: BaseException, passed: frozenset[int] = frozenset()) -> BaseException | None:
+def told_by(error: BaseException, known: dict[int, bool] | None = None) -> BaseException | None:
     """The disconnect that this error stems from: frameworks wrap it in an error of their own, or in a group.
 
-    One that was raised on purpose in its place (`raise … from`) is as good as the disconnect itself, and is
-    returned; one that was raised on the way out may be a fault in the application's clean-up. `passed` are
-    the errors on the way to this one: a chain of them may be a ring.
+    `raise HTTPError from disconnect` is as good as the disconnect itself: the HTTPError is returned. In
+    `except OSError: clean_up()`, an error of clean_up() may be a fault of its own: the disconnect is. `known`
+    is what was found out on the way: contexts may form rings, and groups share what is in them.
     """
-    stands_for, found = error, error
-    while id(found) not in passed:
-        passed |= {id(found)}
+    known = {} if known is None else known
+    passed: list[int] = []
+    stands_for: BaseException = error
+    found: BaseException | None = error
+    stems = False
+    while found is not None:
+        if id(found) in known:
+            stems = known[id(found)]
+            break
+        known[id(found)] = False
+        passed.append(id(found))
         if isinstance(found, ClientDisconnected) or type(found).__name__ in DISCONNECTS:
-            return stands_for
+            stems = True
+            break
         if isinstance(found, BaseExceptionGroup):
-            return stands_for if all(told_by(each, passed) for each in found.exceptions) else None
-        if found.__cause__ is not None:
-            found = found.__cause__
-        elif found.__context__ is not None:
-            stands_for = found = found.__context__
-    return None
+            stems = all(told_by(each, known) is not None for each in found.exceptions)
+            break
+        if found.__cause__ is None and found.__context__ is not None:
+            stands_for = found.__context__
+        found = found.__cause__ or found.__context__
+    known.update(dict.fromkeys(passed, stems))
+    return stands_for if stems else None

@@ -45,11 +45,10 @@ class FilePart:
                     "the file is no regular one, such as a pipe or a folder; send what it holds as 'body'"
                 )
             os.pread(descriptor, 0, 0)
-        except OSError as error:
+        except BaseException as error:
             self.close()
-            raise Unsendable(f"the file cannot be read: {error.strerror}") from error
-        except Unsendable:
-            self.close()
+            if isinstance(error, OSError):
+                raise Unsendable(f"the file cannot be read: {error.strerror}") from error
             raise
         rest = max(status.st_size - offset, 0)
         self.count = rest if count is None else min(count, rest)
@@ -73,13 +72,16 @@ class FilePart:
         Raises Unsendable. Raises TypeError and ValueError for what is no offset or count.
         """
         for number in (offset, count):
-            if number is not None and (isinstance(number, bool) or number < 0):
+            if number is not None and (type(number) is not int or number < 0):
                 raise ValueError
-        if offset is not None:
-            return cls(os.dup(file.fileno()), offset, count)
-        position = file.tell() if file.seekable() else 0
+        position = offset if offset is not None else file.tell() if file.seekable() else 0
         part = cls(os.dup(file.fileno()), position, count)
-        file.seek(part.offset + part.count)
+        try:
+            if offset is None:
+                file.seek(part.offset + part.count)
+        except BaseException:
+            part.close()
+            raise
         return part
 
     def __enter__(self) -> Self:

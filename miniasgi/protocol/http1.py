@@ -17,8 +17,9 @@ from typing import Any
 
 import h11
 
-from ..asgi import Scope
+from ..asgi import ClientDisconnected, Scope
 from ..messages import Unsendable, are_links, pair_fault
+from ..shown import shown
 from .connection import TURN, Connection
 from .exchange import Exchange, Headers
 from .file import FilePart
@@ -233,7 +234,7 @@ class Http1Connection(Connection):
     def on_peer_error(self, error: h11.RemoteProtocolError) -> None:
         """The client broke a rule of HTTP: say which, and close. If it just left in mid-request: close."""
         if self.h11.trailing_data[1]:
-            self.close()
+            self.client_left()
         else:
             self.refuse(error.error_status_hint, peer_error_text(error))
 
@@ -252,7 +253,7 @@ class Http1Connection(Connection):
         try:
             self.head = h11.Response(status_code=status, headers=lines, reason=REASONS.get(status, b""))
         except h11.LocalProtocolError as error:
-            raise Unsendable(str(error)) from error
+            raise Unsendable(head_fault(lines, error)) from error
 
     @property
     def takes_trailers(self) -> bool:
@@ -299,6 +300,8 @@ class Http1Connection(Connection):
         """
         assert self.request is not None
         links = list(links)
+        if not links:
+            return
         if wrong := are_links(links):
             raise Unsendable(f"'links' {wrong}")
         late = self.h11.our_state is not h11.SEND_RESPONSE or self.h11.they_are_waiting_for_100_continue
@@ -324,7 +327,14 @@ class Http1Connection(Connection):
                     await self.send_file(piece)
                 else:
                     self.transport.write(piece)
-        except BaseException:  # a send() that is cancelled, too: what was begun cannot be ended any more
+        except ClientDisconnected:
+            self.break_off()
+            raise
+        except (
+            BaseException
+        ) as error:  # a send() that is cancelled, too: what was begun cannot be ended any more
+            text = "%s: the response is broken off after %d bytes of its body: %s"
+            log.warning(text, self.exchange and self.exchange.name, self.sent, shown(error))
             self.break_off()
             raise
 
@@ -523,7 +533,7 @@ class Http1Connection(Connection):
         try:
             switching = h11.InformationalResponse(status_code=101, headers=lines, reason=REASONS[101])
         except h11.LocalProtocolError as error:
-            raise Unsendable(str(error)) from error
+            raise Unsendable(head_fault(lines, error)) from error
         self.transport.write(self.h11.send(switching))
         early = self.h11.trailing_data[0]
         successor = WebSocketConnection(self, exchange, extensions, self.visit(), early)
@@ -578,6 +588,12 @@ def peer_error_text(error: h11.RemoteProtocolError) -> str:
     """h11's words for the broken rule, without the bytes that broke it: they are not ours to repeat."""
     rule = str(error).partition(": bytearray(")[0].partition(": b'")[0]
     return f"{rule} (RFC 9112)"
+
+
+def head_fault(lines: Headers, error: h11.LocalProtocolError) -> str:
+    """What is wrong with a head that h11 refuses; its own words where the headers are not to blame."""
+    wrong = next(filter(None, map(pair_fault, lines)), "")
+    return f"'headers' {wrong}" if wrong else str(error)
 
 
 def length_of(head: h11.Response) -> int | None:

@@ -13,6 +13,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
+from itertools import filterfalse
 from typing import Any, ClassVar, Protocol
 
 import h11
@@ -25,6 +26,7 @@ from wsproto.utilities import generate_accept_token
 
 from ..asgi import Message, Scope
 from ..messages import SENDABLE_CODES, Unsendable
+from ..shown import shown
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
 from .runtime import Page, Visit
@@ -98,9 +100,10 @@ def acceptance(
     if subprotocol is not None:
         offered = offered_subprotocols(request)
         if subprotocol not in offered:
+            shown_ones = [each if len(each) <= 40 else "..." for each in offered]  # some are tokens to log in
             raise Unsendable(
-                f"websocket.accept chose the subprotocol {subprotocol!r}, "
-                f"but the client offered {offered} (RFC 6455 section 4.2.2)"
+                f"websocket.accept chose the subprotocol {shown(subprotocol)}, "
+                f"but the client offered {shown(shown_ones)} (RFC 6455 section 4.2.2)"
             )
         lines.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
     agreed = negotiate_deflate(request) if deflate else None
@@ -175,6 +178,15 @@ DEFLATE_PARAMETER = re.compile(
 # "the server should send a HTTP response and then close the connection" (ASGI, "Websocket Denial Response")
 CLOSE = (b"connection", b"close")
 
+
+def is_connection(line: object) -> bool:
+    """Whether a header, as the application has it, is the one that is ours to say here."""
+    match line:
+        case [bytes() as name, _]:
+            return name.lower() == CLOSE[0]
+    return False
+
+
 # ---- the ASGI side ----------------------------------------------------------------------------------------
 
 
@@ -194,13 +206,17 @@ class State(Enum):
     DENYING = "after websocket.http.response.start"
     OPEN = "after websocket.accept"
     CLOSED = "after the application had closed the WebSocket"
-    GONE = "after websocket.disconnect"
+    GONE = "after the WebSocket was closed"
 
 
 class WebSocketExchange(ApplicationCall):
     """One WebSocket as the application has it. Made by Http1Connection; ends when the application does."""
 
     CLOSED: ClassVar[Mapping[Enum, int]] = {State.CLOSED: logging.WARNING, State.GONE: logging.DEBUG}
+    UNFINISHED: ClassVar[Mapping[Enum, str]] = {
+        State.CONNECTING: "without an answer: it sent neither websocket.accept nor websocket.close",
+        State.DENYING: "in the middle of its denial: it sent no last websocket.http.response.body",
+    }
 
     __slots__ = (
         "buffered",  # bytes of messages that wait for receive()
@@ -260,14 +276,16 @@ class WebSocketExchange(ApplicationCall):
     def on_deny(self, message: Message) -> None:
         """Closed before it was accepted: "the server must close the connection with … 403" (ASGI)."""
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
-        code_and_reason(message)  # of no use here, but no less wrong
+        # Code and reason are of no use here, and not looked at: FastAPI has a list for a reason.
         self.wire.write_response(403, [(b"content-length", b"0"), CLOSE], False)
         self.wire.write_body(b"", False)
         self.denied()
 
     def on_denial_start(self, message: Message) -> None:
         assert not isinstance(self.wire, WebSocketConnection)  # CONNECTING
-        self.wire.write_response(message["status"], [*message.get("headers", ()), CLOSE], False)
+        self.wire.write_response(
+            message["status"], [*filterfalse(is_connection, message.get("headers", ())), CLOSE], False
+        )
         self.state = State.DENYING
 
     def on_denial_body(self, message: Message) -> None:
@@ -289,7 +307,11 @@ class WebSocketExchange(ApplicationCall):
 
     def on_close(self, message: Message) -> None:
         assert isinstance(self.wire, WebSocketConnection)  # OPEN
-        self.wire.say_close(*code_and_reason(message))
+        code, reason = message.get("code", CloseReason.NORMAL_CLOSURE), message.get("reason") or ""
+        if not isinstance(code, int) or code not in SENDABLE_CODES or not isinstance(reason, str):
+            raise TypeError
+        reason.encode()  # raises UnicodeError here, where the close frame is not begun yet
+        self.wire.say_close(code, reason)
         self.state = State.CLOSED
 
     def denied(self) -> None:
@@ -308,23 +330,11 @@ class WebSocketExchange(ApplicationCall):
         State.GONE: {},  # ClientDisconnected
     }
 
-    def ended(self, error: BaseException | None, returned: str = "") -> None:
+    def ended(self, error: BaseException | None) -> None:
         if self.state is State.OPEN and error is None:
             self.on_close({"type": "websocket.close"})
         elif self.state in (State.CONNECTING, State.DENYING, State.OPEN):
-            if error is None:
-                text = "%s: the application returned without an answer to the handshake%s"
-                log.error(text, self.name, returned)
             self.failed(error)
-
-
-def code_and_reason(message: Message) -> tuple[int, str]:
-    """Of websocket.close. Raises TypeError or UnicodeError for what no close frame can have."""
-    code, reason = message.get("code", CloseReason.NORMAL_CLOSURE), message.get("reason") or ""
-    if not isinstance(code, int) or code not in SENDABLE_CODES or not isinstance(reason, str):
-        raise TypeError
-    reason.encode()
-    return code, reason
 
 
 # ---- wsproto's side ---------------------------------------------------------------------------------------
