@@ -6,7 +6,7 @@ never raises, since who shows a value has something to tell. A leaf.
 
 import re
 import reprlib
-from collections.abc import Callable, ItemsView, Mapping
+from collections.abc import Callable, ItemsView, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -48,10 +48,10 @@ class Shown(reprlib.Repr):
                 return "([" + self.parts(value, self.repr1, level) + "])"
             case [name, *rest] if len(rest) in (1, 2) and is_secret(name):
                 return f"({self.repr1(name, level)}, {MASKED})"
-            case list():
-                return self.repr_list(value, level)
             case tuple():
                 return self.repr_tuple(value, level)
+            case Sequence() if not isinstance(value, memoryview):
+                return self.repr_list(list(islice(value, self.maxlist + 1)), level)
         return super().repr1(value, level)
 
     def entry(self, pair: tuple[Any, Any], level: int) -> str:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from miniasgi import Config, Server
 from miniasgi.asgi import ASGIError, ClientDisconnected
 from miniasgi.protocol.exchange import State
+from miniasgi.protocol.file import FilePart
 from tests.applications import hello, read_body
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: more than any socket takes at once
@@ -486,6 +487,88 @@ async def test_a_client_that_leaves_before_the_file_has_its_turn_ends_it(file, c
             await until(lambda: told and not server.runtime.calls)
     assert isinstance(told[0], ClientDisconnected)
     assert not caplog.records
+
+
+async def test_a_file_that_shrinks_and_is_closed_while_it_is_sent_is_told_as_what_it_is(file, caplog):
+    os.truncate(file, LONG)
+    told, began = [], []
+
+    async def app(scope, receive, send):
+        await send(start())
+        opened = file.open("rb")
+        sending_ = asyncio.create_task(send(part_of(opened)))
+        await until(lambda: began)
+        opened.close()
+        os.truncate(file, 100)
+        try:
+            await sending_
+        except Exception as error:
+            told.append(error)
+            raise
+
+    async with serve(app, lifespan="off") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
+        writer.write(GET)
+        began.append(await reader.readuntil(b"\r\n\r\n"))
+        with contextlib.suppress(ConnectionResetError):
+            while await reader.read(2**20):
+                pass
+        writer.close()
+        await until(lambda: not server.runtime.calls)
+    assert isinstance(told[0], EOFError)
+    assert "the response is broken off after " in caplog.text
+    assert "EOFError: the file has become shorter while it was sent" in caplog.text
+
+
+@pytest.mark.parametrize("keys", [{"offset": 1.0}, {"offset": True}, {"count": 5.0}])
+async def test_a_number_of_another_type_is_refused_before_a_byte_has_left(file, keys):
+    with file.open("rb") as opened:
+        async with serve(sending(start(), part_of(opened, **keys))) as server:
+            assert (await converse(server, GET)).startswith(b"HTTP/1.1 500 ")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="descriptors are counted in /proc")
+async def test_a_file_that_cannot_be_moved_keeps_no_descriptor(file):
+    with file.open("rb", buffering=0) as opened:
+
+        class Stuck:
+            def fileno(self):
+                return opened.fileno()
+
+            def seekable(self):
+                return True
+
+            def tell(self):
+                return 0
+
+            def seek(self, position):
+                raise LookupError("stuck")
+
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(LookupError):
+            FilePart.of(Stuck(), None, None)
+        assert os.listdir("/proc/self/fd") == before
+
+
+async def test_an_http_10_client_that_ends_in_mid_upload_sees_that_its_answer_was_broken_off():
+    async def app(scope, receive, send):
+        await send(start())
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        await read_body(receive)
+
+    async with serve(app, lifespan="off") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.0\r\nContent-Length: 9\r\n\r\nabc")
+        await reader.readuntil(b"half")
+        writer.write_eof()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
+
+
+async def test_a_hint_without_links_is_no_response():
+    async with serve(sending(HINT | {"links": []}, start(), BODY)) as server:
+        assert (await converse(server, GET)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_an_http_10_client_that_has_ended_its_side_sees_that_its_answer_was_broken_off():

@@ -115,11 +115,10 @@ class ApplicationCall:
 
         By the scope, which is the application's to change: whatever it holds now, this is one line of text.
         """
-        method, client = self.scope.get("method", "WebSocket"), self.scope.get("client")
-        path = self.scope.get("raw_path")  # not the decoded one: that may have line breaks in it
-        target = path.decode("ascii", "backslashreplace") if isinstance(path, bytes) else shown(path)
-        origin = f" from {':'.join(map(as_text, client))}" if isinstance(client, tuple | list) else ""
-        return f"{as_text(method)} {target}{origin}"[:MAX_NAME].translate(CONTROLS)
+        try:
+            return name_of(self.scope)[:MAX_NAME].translate(CONTROLS)
+        except Exception:  # it holds what has no text
+            return "a request"
 
     # ---- the application ----
 
@@ -224,8 +223,12 @@ class ApplicationCall:
         return ClientDisconnected(f"nothing can be sent {self.state.value} ({self.name})")
 
 
-def as_text(value: object) -> str:
-    return value if isinstance(value, str) else shown(value)
+def name_of(scope: Scope) -> str:
+    method, client = scope.get("method", "WebSocket"), scope.get("client")
+    path = scope.get("raw_path")  # not the decoded one: that may have line breaks in it
+    target = path.decode("ascii", "backslashreplace") if isinstance(path, bytes) else shown(path)
+    origin = f" from {':'.join(map(str, client))}" if isinstance(client, tuple | list) else ""
+    return f"{method} {target}{origin}"
 
 
 MAX_NAME = 1000  # longer than the targets of nearly all requests

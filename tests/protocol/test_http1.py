@@ -13,6 +13,7 @@ from starlette.requests import Request
 from miniasgi.asgi import ASGIError, ClientDisconnected
 from miniasgi.observe import debug
 from miniasgi.protocol.connection import TURN
+from miniasgi.protocol.exchange import told_by
 from miniasgi.protocol.http1 import HIGH_WATER, MAX_UNWANTED, ON_EVENT
 from tests.applications import echo, hello, read_body, respond
 from tests.memory import DATE, MemoryClient
@@ -640,6 +641,105 @@ async def test_whatever_an_application_makes_of_its_scope_its_client_is_answered
     assert client.written.startswith(b"HTTP/1.1 200 " if end == "late" else b"HTTP/1.1 500 ")
     assert caplog.records
     assert not client.runtime.calls
+
+
+class Unshowable:
+    """It cannot even be asked what it is."""
+
+    @property
+    def __class__(self):
+        raise LookupError
+
+    def __repr__(self):
+        raise LookupError
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize("make", [Unshowable, lambda: 10**5000], ids=["object", "number"])
+async def test_what_cannot_be_shown_leaves_no_client_waiting(make, caplog):
+    returned = make()
+
+    async def app(scope, receive, send):
+        scope["client"] = (Unshowable(),)
+        scope["method"] = Unshowable()
+        scope["raw_path"] = Unshowable()
+        return returned
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written.startswith(b"HTTP/1.1 500 ")
+    [record] = caplog.records
+    kind = type(returned).__name__
+    assert record.getMessage() == (
+        "a request: the application returned without an answer: "
+        f"it sent no http.response.start; it returned <{kind}>, which nobody reads"
+    )
+    assert not client.runtime.calls
+
+
+async def test_what_an_application_returns_behind_a_whole_answer_is_not_looked_at(caplog):
+    async def app(scope, receive, send):
+        await respond(send)
+        return Unshowable()
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert client.written.startswith(b"HTTP/1.1 200 ")
+    assert not caplog.records
+
+
+async def test_behind_the_disconnect_nothing_of_the_request_is_received():
+    told = []
+
+    async def app(scope, receive, send):
+        await respond(send)
+        told.extend([(await receive())["type"] for _ in range(2)])
+
+    await MemoryClient(app).send(post(b"body"))
+    assert told == ["http.disconnect", "http.disconnect"]
+
+
+@pytest.mark.parametrize("headers", [[(None, b"x")], [()], 5])
+async def test_a_key_of_another_message_is_no_error(headers):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"hello", "headers": headers})
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert b"hello" in client.written
+
+
+async def test_advice_is_given_once_a_call(caplog):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(3):
+            await send({"type": "http.response.body", "bdoy": b"x", "more_body": True})
+        await send({"type": "http.response.body"})
+
+    await MemoryClient(app).send(GET)
+    assert caplog.text.count("which means nothing") == 1
+
+
+async def test_groups_that_share_what_is_in_them_are_looked_through_once():
+    error = ClientDisconnected("left")
+    for _ in range(200):
+        error = ExceptionGroup("a group", [error, error])
+    assert told_by(error) is error
+    error = ValueError("fault")
+    for _ in range(200):
+        error = ExceptionGroup("a group", [error, error])
+    assert told_by(error) is None
+
+
+async def test_a_long_chain_of_errors_is_followed_to_its_end():
+    first = error = ValueError("the last one")
+    for _ in range(20_000):
+        error.__context__ = ValueError("before")
+        error = error.__context__
+    error.__context__ = ClientDisconnected("left")
+    assert told_by(first) is error.__context__
 
 
 async def test_what_an_application_puts_into_its_scope_stays_one_line_of_the_log(caplog):
