@@ -84,7 +84,7 @@ def without_await(coroutine: str, filename: str, number: int) -> str:
     effect = {"send": "nothing was sent", "receive": "nothing was received"} if given else {}
     what = f"{name}() was called without `await`, so that {effect.get(name, 'it did not run')}"
     if is_ours(filename):  # the coroutine was dropped late: whoever made it is not known any more
-        return what
+        return f"{what}; with --debug, it is told where"
     line = linecache.getline(filename, number).strip()
     awaited = re.sub(rf"^((?:return |[\w.]+ = )?)(\S*\b{re.escape(name)}\()", r"\1await \2", line)
     rows = [row("the line", line)] if line else []

@@ -106,7 +106,13 @@ class Lifespan:
         """The application left the conversation before it had started: is it without lifespan, or broken?"""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None and self.state is not State.WAITING:
-            raise StartupFailed(f"the application raised during startup: {summary(error)}") from error
+            text = f"the application raised during startup: {summary(error)}"
+            if is_told_off(error) or is_body_missing(error):
+                text += (
+                    "; does it take the startup for a request? For scope['type'] 'lifespan', raise "
+                    f"NotImplementedError before receive(), or serve it with {named('lifespan', 'off')}"
+                )
+            raise StartupFailed(text) from error
         what = f"raised {summary(error)}" if error is not None else "returned without an answer"
         if self.mode == "on":
             text = f"the application {what} on lifespan, and {named('lifespan', 'on')} says that it has one"
@@ -243,6 +249,16 @@ class Lifespan:
 def is_told_off(error: BaseException) -> bool:
     """Whether it was send() that raised, against who answers as if asked for something else."""
     return isinstance(error, ASGIError) and "scope['type'] is 'lifespan'" in str(error)
+
+
+def is_body_missing(error: BaseException) -> bool:
+    """Whether the application looked into lifespan.startup for what a request has."""
+    return isinstance(error, KeyError) and error.args[:1] in (
+        ("body",),
+        ("more_body",),
+        ("text",),
+        ("bytes",),
+    )
 
 
 SEND: Mapping[State, Mapping[str, Callable[[Lifespan, Message], None]]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .asgi import ASGIError
-from .config import did_you_mean
+from .config import nearest
 from .frames import senders
 from .shown import MASKED, is_secret, shown
 
@@ -62,6 +62,10 @@ def is_body(value: object) -> str:
 def is_text(value: object) -> str:
     if isinstance(value, bytes):
         return f"is the bytes {shown(value)}, but takes a str; bytes are sent by the key 'bytes'"
+    return is_reason(value)
+
+
+def is_reason(value: object) -> str:
     if wrong := is_a(str, "a str")(value):
         return wrong
     assert isinstance(value, str)
@@ -160,11 +164,10 @@ def is_size(value: object) -> str:
 def is_close_code(value: object) -> str:
     if wrong := is_a(int, "an int, such as 1000")(value):
         return wrong
-    return (
-        ""
-        if value in SENDABLE_CODES
-        else f"is {shown(value)}, which no close frame may have (RFC 6455 section 7.4)"
-    )
+    if value in SENDABLE_CODES:
+        return ""
+    own = "an application's own are 3000 to 4999"
+    return f"is {shown(value)}, which no close frame may have; {own} (RFC 6455 section 7.4)"
 
 
 # What a close frame of ours may say: RFC 6455 section 7.4.1, IANA's register, and the two free ranges.
@@ -246,7 +249,7 @@ KINDS = {
     ),
     "websocket.close": Kind(
         "specs/www.html#close-send-event",
-        {"code": is_close_code, "reason": or_none(is_text)},
+        {"code": is_close_code, "reason": or_none(is_reason)},
         "{'type': 'websocket.close', 'code': 1000, 'reason': 'done'}",
     ),
     "websocket.http.response.start": Kind(
@@ -283,19 +286,31 @@ ERROR_HANDLING = "specs/main.html#error-handling"
 # ---- what is wrong with a message -------------------------------------------------------------------------
 
 
-def fault(message: object) -> str:
+RECEIVED = (
+    *("http.request", "http.disconnect"),
+    *("websocket.connect", "websocket.receive", "websocket.disconnect"),
+    *("lifespan.startup", "lifespan.shutdown"),
+)
+
+
+def fault(message: object, allowed: Iterable[str] = ()) -> str:
     """The first rule for its type that this message breaks, as a sentence; "" where it keeps them all.
 
-    In which order messages may be sent is no matter here.
+    In which order messages may be sent is no matter here; the types `allowed` are guessed at first.
     """
     if not isinstance(message, MutableMapping):
         return f"send() takes a dict with the key 'type', not {shown(message)} ({type(message).__name__})"
     if "type" not in message:
-        return f"a message has the key 'type', and this one has not{misspelt(message, (), 'type')}"
+        known = [key for each in KINDS.values() for key in each.keys]
+        return f"a message has the key 'type', and this one has not{misspelt(message, known, 'type')}"
     name = message["type"]
-    kind = KINDS.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return f"'type' {is_a(str, 'a str')(name)}"
+    kind = KINDS.get(name)
     if kind is None:
-        near = did_you_mean(name[:LONG], relatives(name)) if isinstance(name, str) else ""
+        if name in RECEIVED:
+            return f"{name} is a message that receive() gives; it is not for an application to send"
+        near = did_you_mean(name, allowed) or did_you_mean(name, relatives(name))
         return f"there is no message of type {shown(name)} to send{near}"
     for key in kind.required:
         if key not in message:
@@ -332,7 +347,13 @@ def misspelt(message: MutableMapping[str, Any], known: Iterable[str], *missing: 
 def meant_by(key: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for a key that is near to a known one, or the beginning of it; else nothing."""
     whole = [each for each in known if len(key) > 2 and each.startswith(key)]
-    return did_you_mean(whole[0] if whole else key[:LONG], list(known))
+    return did_you_mean(whole[0] if whole else key, known)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest one, or nothing where none is near."""
+    near = nearest(name[:LONG], list(known))
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 LONG = 80  # no name of ours is as long; what is need not be compared to its end
@@ -351,7 +372,7 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
     absent = [key for key in kind.keys if key not in message]
     for key in message:
         if key != "type" and key not in kind.keys:
-            near = meant_by(str(key), absent)
+            near = meant_by(str(key), absent) or owner_of(key, str(name))
             if near or "body" in absent:  # keys of its own are allowed; but what would be a body without one?
                 yield f"{name} has the key {shown(key)}, which means nothing{near or keys_of(kind)}{rule}"
     headers = message.get("headers", ()) if "headers" in kind.keys else ()
@@ -363,6 +384,12 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
     path = message.get("path")
     if name == "http.response.pathsend" and isinstance(path, str) and not Path(path).is_absolute():
         yield f"{name} has the path {shown(path)}, which is not absolute{rule}"
+
+
+def owner_of(key: object, name: str) -> str:
+    """Which other message of this one's protocol has the key."""
+    owners = [each for each in relatives(name) if key in KINDS[each].keys]
+    return f"; it is one of {owners[0]}" if owners else ""
 
 
 def keys_of(kind: Kind) -> str:
@@ -381,12 +408,13 @@ def refusal(message: object, state: str, allowed: Iterable[str], reason: str = "
     allowed = list(allowed)
     name = message.get("type") if isinstance(message, MutableMapping) else None
     kind = KINDS.get(name) if isinstance(name, str) else None
+    broken = fault(message, allowed)
     if kind is not None and name not in allowed:
-        why = f"; {reason}" if reason else wrong_protocol(str(name), allowed)
-        wrong = f"{name} was sent {state}{why}"
+        wrong = out_of_order(str(name), state, allowed) + (f"; {reason}" if reason else "")
     else:
-        wrong = fault(message) or reason
-    example = kind if name in allowed else KINDS.get(allowed[0]) if allowed else None
+        wrong = broken or reason
+    # Where the reason is the road's, the example may have it, too.
+    example = KINDS.get(allowed[0]) if allowed and name not in allowed else kind if broken else None
     lines = [
         wrong,
         row("the message", shown(message)),
@@ -399,10 +427,12 @@ def refusal(message: object, state: str, allowed: Iterable[str], reason: str = "
     return ASGIError("\n".join(filter(None, lines)))
 
 
-def wrong_protocol(name: str, allowed: list[str]) -> str:
-    """What an application is told that did not look at the type of its scope."""
+def out_of_order(name: str, state: str, allowed: list[str]) -> str:
+    """What an application is told that sent a message which it may not send now, or not here at all."""
     theirs, ours = name.partition(".")[0], allowed[0].partition(".")[0] if allowed else ""
-    return f"; scope['type'] is {ours!r} here, not {theirs!r}" if ours not in ("", theirs) else ""
+    if ours not in ("", theirs):
+        return f"{name} was sent, but scope['type'] is {ours!r} here, not {theirs!r}"
+    return f"{name} was sent " + ("a second time" if state == f"after {name}" else state)
 
 
 def alternatives(names: list[str], word: str = "or") -> str:

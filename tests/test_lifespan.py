@@ -119,7 +119,7 @@ async def test_an_application_that_does_not_look_at_the_type_of_its_scope_has_no
     await lifespan(app).startup()
     [record] = caplog.records
     assert record.levelname == "INFO"
-    assert "http.response.start was sent before lifespan.startup was received" in record.getMessage()
+    assert "http.response.start was sent, but scope['type'] is 'lifespan' here" in record.getMessage()
     assert "\n" not in caplog.text.strip()
 
 
@@ -149,6 +149,25 @@ async def test_a_lifespan_that_looks_broken_is_warned_of_with_its_line(caplog, a
     lines = caplog.text.splitlines()
     assert len(lines) == 2
     assert told in lines[1]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda message, send: message["body"],
+        lambda message, send: send({"type": "http.response.start", "status": 200}),
+    ],
+)
+async def test_an_application_that_takes_the_startup_for_a_request_is_told_what_to_do(act):
+    async def app(scope, receive, send):
+        await act(await receive(), send)
+
+    with pytest.raises(StartupFailed) as failed:
+        await lifespan(app).startup()
+    assert "; does it take the startup for a request? For scope['type'] 'lifespan', raise" in str(
+        failed.value
+    )
+    assert "lifespan='off'" in str(failed.value)
 
 
 async def test_an_application_that_returns_has_no_lifespan(caplog):

@@ -52,8 +52,11 @@ GOOD = [
     {"type": "websocket.close", "code": 4999, "reason": None},
 ]
 BAD = [
-    ({"type": 5}, "there is no message of type 5 to send"),
-    ({"type": []}, "there is no message of type [] to send"),
+    ({"type": 5}, "'type' is 5 (int), but takes a str"),
+    ({"type": []}, "'type' is [] (list), but takes a str"),
+    ({"type": b"http.response.start"}, "'type' is b'http.response.start' (bytes), but takes a str"),
+    ({"status": 200}, "a message has the key 'type', and this one has not"),
+    ({"type": "http.request"}, "http.request is a message that receive() gives; it is not for an application"),
     ({"type": "zzz"}, "there is no message of type 'zzz' to send"),
     ({"type": "http.response.start", "status": True}, "is True (bool), but takes an int"),
     ({"type": "http.response.start", "status": 1000}, "a status code has three digits"),
@@ -65,7 +68,7 @@ BAD = [
     ({"type": "http.response.start", "status": 200, "headers": [(b"a", b" b")]}, "has white space around"),
     ({"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"-1")]}, "a number of bytes"),
     ({"type": "http.response.body", "more_body": "no"}, "'more_body' of http.response.body is 'no' (str)"),
-    ({"type": "websocket.close", "reason": b"x"}, "'reason' of websocket.close is the bytes b'x'"),
+    ({"type": "websocket.close", "reason": b"x"}, "'reason' of websocket.close is b'x' (bytes), but takes a str"),
     ({"type": "websocket.close", "reason": "\ud800"}, "cannot be sent as UTF-8"),
     ({"type": "websocket.accept", "subprotocol": b"x"}, "'subprotocol' of websocket.accept is b'x' (bytes)"),
 ]  # fmt: skip
@@ -92,6 +95,21 @@ def test_what_is_wrong_in_spirit_is_advice():
     [body] = advice({"type": "http.response.body", "content": b"x"})
     assert "has the key 'content', which means nothing; its keys are 'body' and 'more_body'" in body
     assert not list(advice({"type": "http.response.body", "body": b"", "trace_id": 5}))
+
+
+def test_a_key_of_another_message_is_advice():
+    [case] = advice({"type": "http.response.start", "status": 200, "body": b"hello"})
+    assert "has the key 'body', which means nothing; it is one of http.response.body" in case
+
+
+def test_what_may_be_sent_now_is_guessed_first():
+    def first_line(allowed):
+        return str(refusal({"type": "websocket.accpt"}, "now", allowed)).splitlines()[0]
+
+    assert first_line(["websocket.send", "websocket.accept"]).endswith("; did you mean 'websocket.accept'?")
+    assert first_line(["lifespan.startup.complete"]).endswith("; did you mean 'websocket.accept'?")
+    near = fault({"type": "http.response"}, ["http.response.start"])
+    assert near.endswith("; did you mean 'http.response.start'?")
 
 
 def test_advice_is_made_of_whatever_could_be_sent():

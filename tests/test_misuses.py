@@ -31,21 +31,21 @@ HTTP = {
     "no_status": "http.response.start has no 'status'",
     "str_status": "'status' of http.response.start is '200' (str), but takes an int, such as 200",
     "status_of_101": "'status' of http.response.start is 101: an informational response is not for an application",
-    "two_starts": "http.response.start was sent after http.response.start",
-    "more_than_promised": "the body is longer than its content-length of 5 bytes: 5 came before, this message has 6",
+    "two_starts": "http.response.start was sent a second time",
+    "more_than_promised": "the body has 11 bytes so far, more than its content-length of 5",
     "less_than_promised": "the body ends with 5 bytes, fewer than its content-length of 50; if more is to come, is 'more_body': True missing?",
-    "websocket_message": "websocket.accept was sent before http.response.start; scope['type'] is 'http' here, not 'websocket'",
+    "websocket_message": "websocket.accept was sent, but scope['type'] is 'http' here, not 'websocket'",
 }
 WEBSOCKET = {
-    "accept_twice": "websocket.accept was sent after websocket.accept",
+    "accept_twice": "websocket.accept was sent a second time",
     "send_before_accept": "websocket.send was sent before websocket.accept",
     "both_text_and_bytes": "websocket.send has both 'text' and 'bytes'; exactly one of them is not None",
     "neither_text_nor_bytes": "websocket.send has none of 'text' and 'bytes'; exactly one of them is not None; it has 'txt'",
     "bytes_as_text": "'text' of websocket.send is the bytes b'hello', but takes a str",
-    "http_response": "http.response.start was sent before websocket.accept; scope['type'] is 'websocket' here, not 'http'",
+    "http_response": "http.response.start was sent, but scope['type'] is 'websocket' here, not 'http'",
     "subprotocol_not_offered": "websocket.accept chose the subprotocol 'chat', but the client offered []",
     "subprotocol_as_header": "websocket.accept names a subprotocol by 'subprotocol', not in 'headers'",
-    "close_code_of_1006": "'code' of websocket.close is 1006, which no close frame may have (RFC 6455 section 7.4)",
+    "close_code_of_1006": "'code' of websocket.close is 1006, which no close frame may have; an application's own are 3000 to 4999 (RFC 6455 section 7.4)",
     "str_close_code": "'code' of websocket.close is '1000' (str), but takes an int, such as 1000",
 }
 # Misuses that raise nothing in the application: what the log says.
@@ -200,9 +200,10 @@ def test_a_message_after_one_s_own_close_is_told(server):
     with connect(url) as client, pytest.raises(ConnectionClosed) as closed:
         client.recv(timeout=10)
     assert closed.value.rcvd.code == 1000
-    line = server.wait_for("ended by a send() after the application had closed the WebSocket")
+    line = server.wait_for("websocket.send was sent after the application had closed the WebSocket")
     assert "WARNING" in line
     assert "WebSocket /send_after_close from 127.0.0.1:" in line
+    check_rows(text_of(server, "send_after_close"), "send_after_close")
 
 
 # ---- lifespan, and what is no application -----------------------------------------------------------------

@@ -180,7 +180,8 @@ class ApplicationCall:
             else:
                 log.error("%s: the application raised", self.name, exc_info=of_application(error))
         elif told is error:
-            log.log(self.CLOSED[state], "%s: ended by a send() %s", self.name, state.value)
+            text = str(error) if isinstance(error, ClientDisconnected) else f"ended by {shown(error)}"
+            log.log(self.CLOSED[state], "%s: %s", self.name, text)
         else:
             log.info("%s: %s, the application raised %s", self.name, state.value, shown(error))
 
@@ -220,7 +221,7 @@ class ApplicationCall:
         return refusal(message, str(self.state.value), self.SEND[self.state], reason)
 
     def disconnected(self) -> ClientDisconnected:
-        return ClientDisconnected(f"nothing can be sent {self.state.value} ({self.name})")
+        return ClientDisconnected(f"nothing can be sent {self.state.value}")
 
 
 def name_of(scope: Scope) -> str:
@@ -331,7 +332,7 @@ class Exchange(ApplicationCall):
         self.state = State.STARTED
         if trailers:
             self.trailers = []
-        if len(message) > 2 and "headers" not in message:
+        if len(message) > 2 + ("headers" in message) + ("trailers" in message):
             self.advise(message)
 
     def on_early_hint(self, message: Message) -> None:
@@ -410,7 +411,11 @@ class Exchange(ApplicationCall):
     def on_late(self, message: Message) -> None:
         """After a complete response ASGI has all messages ignored. Often it is a slip, and is told."""
         if message["type"] == "http.response.start" or message.get("body"):
-            slip = "is a `return` missing behind the answer?" if "status" in message else ""
+            slip = (
+                "is a `return` missing behind the answer?"
+                if "status" in message
+                else "was 'more_body': True missing in the one before?"
+            )
             told = refusal(message, str(self.state.value), (), slip)
             log.warning("%s: ignored a message of the application: %s", self.name, told)
 

@@ -389,10 +389,8 @@ class Http1Connection(Connection):
         head = self.head or self.response
         length = None if head is None else length_of(head)
         if text.startswith("Too much data"):
-            return (
-                f"the body is longer than its content-length of {length} bytes: {self.sent} came before, "
-                f"this message has {size}; a body of unknown length has no content-length"
-            )
+            so_far = " so far" if self.sent else ""
+            return f"the body has {self.sent + size} bytes{so_far}, more than its content-length of {length}"
         if text.startswith("Too little data"):
             return (
                 f"the body ends with {self.sent + size} bytes, fewer than its content-length of {length}; "

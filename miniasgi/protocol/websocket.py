@@ -24,8 +24,8 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 from wsproto.utilities import generate_accept_token
 
-from ..asgi import Message, Scope
-from ..messages import SENDABLE_CODES, Unsendable
+from ..asgi import ClientDisconnected, Message, Scope
+from ..messages import SENDABLE_CODES, Unsendable, refusal
 from ..shown import shown
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
@@ -329,6 +329,11 @@ class WebSocketExchange(ApplicationCall):
         State.CLOSED: {},  # ClientDisconnected here, too
         State.GONE: {},  # ClientDisconnected
     }
+
+    def refusal(self, message: object, reason: str = "") -> Exception:
+        if self.state is State.CLOSED:  # an OSError as ASGI has it, though it was not the client that left
+            return ClientDisconnected(str(refusal(message, str(self.state.value), ())))
+        return super().refusal(message, reason)
 
     def ended(self, error: BaseException | None) -> None:
         if self.state is State.OPEN and error is None:

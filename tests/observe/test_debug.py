@@ -34,7 +34,7 @@ async def test_curl_is_shown_text(serving):
     assert "miniasgi/protocol" not in text
     assert "ms  receive  {'type': 'http.request', 'body': b'', 'more_body': False}" in text
     assert "ms  send     {'type': 'http.response.start', 'status': 200, 'headers': []}" in text
-    assert "→ http.response.start was sent after http.response.start" in text
+    assert "→ http.response.start was sent a second time" in text
     assert (
         "  authorization: (masked)\n  cookie: (masked)\n  x-api-key: (masked)\n  x-harmless: shown\n" in text
     )
