@@ -330,9 +330,7 @@ class Http1Connection(Connection):
         except ClientDisconnected:
             self.break_off()
             raise
-        except (
-            BaseException
-        ) as error:  # a send() that is cancelled, too: what was begun cannot be ended any more
+        except BaseException as error:  # cancellation, too: what was begun cannot be ended any more
             text = "%s: the response is broken off after %d bytes of its body: %s"
             log.warning(text, self.exchange and self.exchange.name, self.sent, shown(error))
             self.break_off()
@@ -415,7 +413,7 @@ class Http1Connection(Connection):
             self.expect_within(self.runtime.config.timeout_body)
 
     def client_left(self) -> None:
-        if self.response is None:
+        if self.response is None or self.h11.our_state in (h11.DONE, h11.MUST_CLOSE):
             self.close()
         else:
             self.break_off()

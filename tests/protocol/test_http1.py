@@ -689,6 +689,16 @@ async def test_what_an_application_returns_behind_a_whole_answer_is_not_looked_a
     assert not caplog.records
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_a_client_that_ends_in_the_middle_of_its_upload_keeps_an_answer_that_was_whole(version):
+    client = MemoryClient(answering(b"hello", headers=[(b"content-length", b"5")]))
+    await client.send(b"POST / HTTP/%s\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % version)
+    assert client.written.endswith(b"hello")
+    await client.end()
+    assert not client.transport.aborted
+    assert client.transport.closing
+
+
 async def test_behind_the_disconnect_nothing_of_the_request_is_received():
     told = []
 
