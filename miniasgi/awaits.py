@@ -86,7 +86,7 @@ def without_await(coroutine: str, filename: str, number: int) -> str:
     if is_ours(filename):  # the coroutine was dropped late: whoever made it is not known any more
         return f"{what}; with --debug, it is told where"
     line = linecache.getline(filename, number).strip()
-    awaited = re.sub(rf"^((?:return |[\w.]+ = )?)(\S*\b{re.escape(name)}\()", r"\1await \2", line)
+    awaited = re.sub(rf"^((?:return |[\w.]+ = )?)((?:[\w.]|\(\))*\b{re.escape(name)}\()", r"\1await \2", line)
     rows = [row("the line", line)] if line else []
     if awaited != line:
         rows.append(row("in its place", awaited, *[ASYNC_DEF] * is_in_plain_function(filename, number)))
