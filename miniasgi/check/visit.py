@@ -1,7 +1,6 @@
 """The visits: startup, each path by GET and as a WebSocket, shutdown; each step with its limit of time.
 
-It owns their order, and what is said of each. To be read last, after `report`, `witness`, `refusal` and
-`client`.
+It owns their order, and what is said of each. To be read last, after `report`, `witness` and `client`.
 """
 
 import asyncio

@@ -17,6 +17,8 @@ from ..shown import shown
 
 # How many messages of a conversation are kept: the first ones, and the last.
 KEPT = 20
+# How much advice is told of one server; the same piece is told once.
+MAX_TOLD = 1000
 
 
 class Entry(NamedTuple):
@@ -90,6 +92,6 @@ class Recorded:
         return await self.app(scope, recorded_receive, recorded_send)
 
     def tell(self, text: str, lines: list[str]) -> None:
-        if (key := (text, *lines)) not in self.told:
+        if (key := (text, *lines)) not in self.told and len(self.told) < MAX_TOLD:
             self.told.add(key)
             self.on_advice(text, lines)
