@@ -1,8 +1,8 @@
 """ASGI's own words: the five aliases, and the two errors of `send`.
 
 A leaf, which imports nothing of miniasgi. Source: the ASGI specification, version 3.0
-(https://asgi.readthedocs.io/en/latest/specs/main.html). What a message may hold is in `messages`, how an
-application is found in `loading`.
+(https://asgi.readthedocs.io/en/latest/specs/main.html). What a message may hold is in
+`explain.messages`, how an application is found in `loading`.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 from .check import Line, Mark, check, labels
 from .config import Config, UsageError, did_you_mean, nearest, spelling
-from .frames import of_application
+from .explain.frames import of_application
 from .lifespan import StartupFailed
 from .options import add_option, environment_options, flag, misspelt_variables, spelling_of
 from .other_servers import stands_here

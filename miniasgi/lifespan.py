@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from .asgi import Application, ASGIError, Message
 from .config import named
-from .frames import (
+from .explain.frames import (
     awaiting,
     is_call_itself,
     not_called,
@@ -24,8 +24,8 @@ from .frames import (
     running_in,
     summary,
 )
-from .messages import fault, refusal
-from .refusal import is_refusal
+from .explain.messages import fault, refusal
+from .explain.refusal import is_refusal
 
 log = logging.getLogger("miniasgi")
 

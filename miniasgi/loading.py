@@ -1,6 +1,7 @@
 """How an application is found by its name, and what is told where it is not found.
 
-It knows nothing of sockets, protocols or servers. Whether what was found is an application: `application`.
+It knows nothing of sockets, protocols or servers. Whether what was found is an application says
+`explain.application`.
 """
 
 import importlib
@@ -13,10 +14,10 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from .application import LoadError, article, check_application, is_application_itself
 from .asgi import Application
 from .config import did_you_mean, named, nearest
-from .frames import short, summary
+from .explain.application import LoadError, article, check_application, is_application_itself
+from .explain.frames import short, summary
 
 
 def load_app(target: str, *, app_dir: str = ".", factory: bool = False) -> Application:

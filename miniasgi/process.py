@@ -18,8 +18,8 @@ from types import FrameType
 from typing import Any, Self, TextIO
 
 from .asgi import Application
-from .awaits import DEPTH, unawaited_heard
 from .config import ConfigError, make_config, named
+from .explain.awaits import DEPTH, unawaited_heard
 from .listen import open_sockets, url_of
 from .loading import load_app
 from .server import CLEAN_UP, Server, Stopped

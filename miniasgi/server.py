@@ -16,9 +16,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from .application import check_application
 from .asgi import Application
 from .config import Config
+from .explain.application import check_application
 from .lifespan import Lifespan, StartupFailed
 from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
 from .observe import debug

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any, NamedTuple, NoReturn
 
-from ..awaits import DEPTH, unawaited_heard
-from ..frames import FrameLine, calling, is_installed, places, raising, running_in, summary, traced
+from ..explain.awaits import DEPTH, unawaited_heard
+from ..explain.frames import FrameLine, calling, is_installed, places, raising, running_in, summary, traced
 from ..observe.watchdog import Stall
 from .witness import sole
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..asgi import Application
 from ..config import Config, UsageError
-from ..frames import is_call_itself, is_installed, places, raising, short, summary
+from ..explain.frames import is_call_itself, is_installed, places, raising, short, summary
 from ..lifespan import StartupFailed
 from ..loading import load_app
 from ..observe.conversation import Recorded

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..asgi import Application, ASGIError, Message, Receive, Scope, Send
-from ..frames import FrameLine, awaiting, calling, places, running_in
-from ..refusal import foreign_key, is_refusal
+from ..explain.frames import FrameLine, awaiting, calling, places, running_in
+from ..explain.refusal import foreign_key, is_refusal
 
 
 class Call:

@@ -11,9 +11,9 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from ..asgi import Application, Message, Receive, Scope, Send
-from ..frames import senders
-from ..messages import advice
-from ..shown import shown
+from ..explain.frames import senders
+from ..explain.messages import advice
+from ..explain.shown import shown
 
 # How many messages of a conversation are kept: the first ones, and the last.
 KEPT = 20

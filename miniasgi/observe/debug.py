@@ -11,10 +11,10 @@ import traceback
 from typing import Any
 
 from ..asgi import Scope
-from ..frames import is_call_itself, not_called, of_application, summary
-from ..messages import row
+from ..explain.frames import is_call_itself, not_called, of_application, summary
+from ..explain.messages import row
+from ..explain.shown import MASKED, is_secret
 from ..protocol.runtime import Page
-from ..shown import MASKED, is_secret
 from .conversation import Conversation, current
 
 log = logging.getLogger("miniasgi")

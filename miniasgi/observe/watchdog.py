@@ -19,7 +19,7 @@ from itertools import takewhile
 from types import FrameType
 from typing import Any
 
-from ..frames import ASYNCIO, PACKAGE, RUNNERS, FrameLine, calling, places, running_in
+from ..explain.frames import ASYNCIO, PACKAGE, RUNNERS, FrameLine, calling, places, running_in
 
 # How often the loop beats and the thread looks, in parts of the limit.
 LOOKS = 5

@@ -3,7 +3,7 @@
 It owns the order of ASGI messages: one enum an exchange, changed only after the bytes were made. What lies
 below it is a Wire: it must not know h11, sockets or keep-alive. `ApplicationCall` is the part that a
 WebSocket's exchange has too: running the application, waiting for news, and saying what is wrong with a
-message. That is looked into only once it could not be sent: what a message may hold is in `messages`.
+message. That is looked into only once it could not be sent: what a message may hold is in `explain`.
 
 Next in reading order: `websocket`.
 """
@@ -16,9 +16,9 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from ..asgi import ClientDisconnected, Message, Scope
-from ..frames import is_call_itself, not_called, of_application
-from ..messages import Unsendable, advice, are_headers, fault, refusal
-from ..shown import shown
+from ..explain.frames import is_call_itself, not_called, of_application
+from ..explain.messages import Unsendable, advice, are_headers, fault, refusal
+from ..explain.shown import shown
 from .file import FilePart
 from .runtime import Page, Runtime, Waiters
 

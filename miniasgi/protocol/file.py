@@ -10,7 +10,7 @@ import stat
 from types import TracebackType
 from typing import Any, Self
 
-from ..messages import Unsendable
+from ..explain.messages import Unsendable
 
 
 class FilePart:

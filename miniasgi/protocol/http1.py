@@ -18,8 +18,8 @@ from typing import Any
 import h11
 
 from ..asgi import ClientDisconnected, Scope
-from ..messages import Unsendable, are_links, pair_fault
-from ..shown import shown
+from ..explain.messages import Unsendable, are_links, pair_fault
+from ..explain.shown import shown
 from .connection import TURN, Connection
 from .exchange import Exchange, Headers
 from .file import FilePart

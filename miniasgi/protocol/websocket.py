@@ -25,8 +25,8 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 from wsproto.utilities import generate_accept_token
 
 from ..asgi import ClientDisconnected, Message, Scope
-from ..messages import SENDABLE_CODES, Unsendable, refusal
-from ..shown import shown
+from ..explain.messages import SENDABLE_CODES, Unsendable, refusal
+from ..explain.shown import shown
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
 from .runtime import Page, Visit

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from miniasgi.asgi import ASGIError, ClientDisconnected
-from miniasgi.messages import KINDS, Unsendable
+from miniasgi.explain.messages import KINDS, Unsendable
 from miniasgi.protocol.exchange import Exchange, State
 
 

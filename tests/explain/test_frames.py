@@ -9,9 +9,9 @@ import traceback
 import pytest
 import uvloop
 
-from miniasgi import frames
 from miniasgi.asgi import ASGIError
-from miniasgi.frames import (
+from miniasgi.explain import frames
+from miniasgi.explain.frames import (
     calling,
     is_call_itself,
     of_application,
@@ -21,7 +21,7 @@ from miniasgi.frames import (
     short,
     summary,
 )
-from miniasgi.shown import shown
+from miniasgi.explain.shown import shown
 
 
 def library(tmp_path, source, name="library"):
@@ -36,7 +36,7 @@ def library(tmp_path, source, name="library"):
 
 def test_the_sender_is_the_line_of_the_application():
     [line] = senders()
-    assert line.startswith("tests/test_frames.py, line ")
+    assert line.startswith("tests/explain/test_frames.py, line ")
     assert line.endswith(", in test_the_sender_is_the_line_of_the_application")
 
 

@@ -8,11 +8,11 @@ from http import HTTPStatus
 import pytest
 
 from miniasgi.asgi import ASGIError
+from miniasgi.explain.messages import KINDS, advice, fault, refusal
+from miniasgi.explain.shown import shown
 from miniasgi.lifespan import SEND as LIFESPAN_SEND
-from miniasgi.messages import KINDS, advice, fault, refusal
 from miniasgi.protocol.exchange import Exchange
 from miniasgi.protocol.websocket import WebSocketExchange
-from miniasgi.shown import shown
 
 
 def test_the_catalogue_has_every_message_of_the_tables_and_none_else():
@@ -143,7 +143,9 @@ def test_the_text_has_its_rows():
         *("the message", "sent by", "the state", "can be sent", "for example", "the rule")
     ]
     assert all(len(row) < 160 for row in rows)
-    assert re.search(r"^  sent by      tests.test_messages\.py, line \d+, in send_here$", str(error), re.M)
+    assert re.search(
+        r"^  sent by      tests.explain.test_messages\.py, line \d+, in send_here$", str(error), re.M
+    )
     assert "  can be sent  http.response.start, http.response.body or x.y\n" in str(error)
     assert "  for example  {'type': 'http.response.body', 'body': b'hello'}\n" in str(error)
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NamedTuple
 
-from .asgi import ASGIError, ClientDisconnected
+from ..asgi import ASGIError, ClientDisconnected
 
-PACKAGE = str(Path(__file__).resolve().parent) + os.sep
+PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 STANDARD_LIBRARY = str(Path(os.__file__).parent) + os.sep
 ASYNCIO = STANDARD_LIBRARY + "asyncio" + os.sep
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .asgi import ASGIError
-from .config import nearest
+from ..asgi import ASGIError
+from ..config import nearest
 from .frames import senders
 from .shown import MASKED, is_secret, shown
 

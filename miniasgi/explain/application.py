@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from .config import UsageError, named
+from ..config import UsageError, named
 from .frames import short
 
 

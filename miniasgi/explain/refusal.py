@@ -12,7 +12,7 @@ import re
 from itertools import islice
 from types import TracebackType
 
-from .asgi import Scope
+from ..asgi import Scope
 from .frames import STANDARD_LIBRARY, walk
 
 RAISE = bytes([opcode.opmap["RAISE_VARARGS"]])  # what `raise` and `assert` are compiled to
