@@ -55,7 +55,7 @@ def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
 
 
 class Visits:
-    """Pays the visits, in order: startup, each path by GET and as a WebSocket, shutdown. Made for one check."""
+    """Pays the visits of one check: startup, each path by GET and as a WebSocket, shutdown."""
 
     def __init__(self, app: Application, report: Report, loop: asyncio.AbstractEventLoop) -> None:
         self.report = report
