@@ -35,6 +35,9 @@ CLEAN_UP = 1.0
 PATIENCE = 3.0
 
 
+KEYS = ("type", "asgi", "state")  # of the scope
+
+
 class StartupFailed(RuntimeError):
     """The application did not start. `__cause__` is what it raised, where it raised."""
 
@@ -117,7 +120,7 @@ class Lifespan:
         if self.mode == "on":
             text = f"the application {what} on lifespan, and {named('lifespan', 'on')} says that it has one"
             raise StartupFailed(text) from error
-        if error is None or is_refusal(error, self.scope) or is_told_off(error):
+        if error is None or is_refusal(error, "lifespan", KEYS) or is_told_off(error):
             log.info("The application has no lifespan: it %s", what)
         elif is_call_itself(error):
             log.warning("%s", not_called(error))

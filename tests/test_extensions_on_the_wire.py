@@ -359,7 +359,7 @@ async def test_a_file_that_was_given_up_in_the_middle_is_the_end_of_its_connecti
         await send(start(length(LONG)))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(send(path_of(file)), 0.1)
-        with pytest.raises(ClientDisconnected, match="nothing can be sent after the connection was closed"):
+        with pytest.raises(ClientDisconnected, match="nothing can be sent after the request was over"):
             await send({"type": "http.response.body"})
         told.append(await receive())
         told.append(await receive())
@@ -518,6 +518,16 @@ async def test_a_file_that_shrinks_and_is_closed_while_it_is_sent_is_told_as_wha
     assert isinstance(told[0], EOFError)
     assert "the response is broken off after " in caplog.text
     assert "EOFError: the file has become shorter while it was sent" in caplog.text
+
+
+async def test_numbers_may_be_of_a_class_of_their_own(file):
+    class Number(int):
+        """As numpy's and enum's are."""
+
+    with file.open("rb") as opened:
+        part = part_of(opened, offset=Number(1), count=Number(5))
+        async with serve(sending(start(), part)) as server, httpx.AsyncClient() as client:
+            assert (await client.get(server.url)).content == CONTENT[1:6]
 
 
 @pytest.mark.parametrize("keys", [{"offset": 1.0}, {"offset": True}, {"count": 5.0}])

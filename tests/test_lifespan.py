@@ -98,6 +98,10 @@ def raise_error(error):
         ),
         (lambda scope: {"http": 1}[scope["type"]], "KeyError: 'lifespan'"),
         (lambda scope: scope["path"], "KeyError: 'path'"),  # it does not look at the type
+        (
+            lambda scope: raise_error(NotImplementedError(f"no {scope.pop('type')}")),
+            "NotImplementedError: no",
+        ),
     ],
 )
 async def test_an_application_that_refuses_the_lifespan_has_none_which_is_told_calmly(caplog, act, told):

@@ -1,6 +1,7 @@
 """Server in a running loop, over real sockets."""
 
 import asyncio
+import contextlib
 import gc
 import socket
 import struct
@@ -386,6 +387,32 @@ async def test_what_runs_on_is_cancelled_in_time_and_named(serving, raw, caplog)
     assert "GET /waits from 127.0.0.1:" in caplog.text
     assert "cancelled" in caplog.text
     assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_of_one_left_behind_in_mid_answer_an_http_10_client_sees_that_it_was_not_whole(
+    serving, raw, monkeypatch
+):
+    from miniasgi import server as module
+
+    monkeypatch.setattr(module, "CLEAN_UP", 0.05)
+    end = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        while not end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await end.wait()
+
+    async with serving(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
+        reader, writer = await raw(server)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        await reader.readuntil(b"half")
+        [call] = server.runtime.calls
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    end.set()
+    await call.task
 
 
 async def test_an_application_that_will_not_be_cancelled_is_left_behind_and_named(

@@ -24,6 +24,7 @@ class Call:
     __slots__ = (
         "ended",  # set when the application has returned or raised
         "error",  # what it raised; of a group of one, as task groups raise it, that one
+        "keys",  # those of its scope, when it was given
         "received",  # it was given a message
         "refused",  # (type of the message, what send() raised against it)
         "scope",
@@ -37,6 +38,7 @@ class Call:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.type: str = scope["type"]
+        self.keys = frozenset(scope)
         self.task = asyncio.current_task()
         self.ended = asyncio.Event()
         self.error: BaseException | None = None
@@ -63,7 +65,7 @@ class Call:
         """
         if self.received or self.sent or self.refused:
             return False
-        return self.type != "http" if self.error is None else is_refusal(self.error, self.scope)
+        return self.type != "http" if self.error is None else is_refusal(self.error, self.type, self.keys)
 
     @property
     def lacks_route(self) -> bool:
@@ -73,7 +75,7 @@ class Call:
     @property
     def foreign_key(self) -> str:
         """The key of another type's scope for which it looked in vain; "" where there is none."""
-        return "" if self.error is None else foreign_key(self.error, self.scope)
+        return "" if self.error is None else foreign_key(self.error, self.keys)
 
 
 def is_foreign(kind: object, type_: str) -> bool:

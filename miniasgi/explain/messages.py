@@ -372,7 +372,7 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
     absent = [key for key in kind.keys if key not in message]
     for key in message:
         if key != "type" and key not in kind.keys:
-            near = meant_by(str(key), absent) or owner_of(key, str(name))
+            near = isinstance(key, str) and (meant_by(key, absent) or owner_of(key, str(name)))
             if near or "body" in absent:  # keys of its own are allowed; but what would be a body without one?
                 yield f"{name} has the key {shown(key)}, which means nothing{near or keys_of(kind)}{rule}"
     headers = message.get("headers", ()) if "headers" in kind.keys else ()
@@ -386,7 +386,7 @@ def advice(message: MutableMapping[str, Any]) -> Iterator[str]:
         yield f"{name} has the path {shown(path)}, which is not absolute{rule}"
 
 
-def owner_of(key: object, name: str) -> str:
+def owner_of(key: str, name: str) -> str:
     """Which other message of this one's protocol has the key."""
     owners = [each for each in relatives(name) if key in KINDS[each].keys]
     return f"; it is one of {owners[0]}" if owners else ""

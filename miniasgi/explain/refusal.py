@@ -9,10 +9,10 @@ how: a refusal is written on purpose, as `raise` or `assert`, and says what it r
 import linecache
 import opcode
 import re
+from collections.abc import Iterable
 from itertools import islice
 from types import TracebackType
 
-from ..asgi import Scope
 from .frames import STANDARD_LIBRARY, walk
 
 RAISE = bytes([opcode.opmap["RAISE_VARARGS"]])  # what `raise` and `assert` are compiled to
@@ -31,15 +31,18 @@ KEYS = {"client", "extensions", "headers", "http_version", "method", "path", "qu
 KEYS |= {"root_path", "scheme", "server", "subprotocols"}
 
 
-def is_refusal(error: BaseException, scope: Scope) -> bool:
-    """Whether an application that has received and sent nothing has refused the scope by this error."""
-    return foreign_key(error, scope) != "" or is_meant(error, scope["type"])
+def is_refusal(error: BaseException, type_: str, keys: Iterable[str]) -> bool:
+    """Whether an application that has received and sent nothing has refused its scope by this error.
+
+    The scope had this type and these keys when it was given; it may have been changed since.
+    """
+    return foreign_key(error, keys) != "" or is_meant(error, type_)
 
 
-def foreign_key(error: BaseException, scope: Scope) -> str:
+def foreign_key(error: BaseException, keys: Iterable[str]) -> str:
     """The key of another type's scope for which the application looked in vain; "" where there is none."""
     key = error.args[0] if isinstance(error, KeyError) and error.args else None
-    return key if isinstance(key, str) and key in KEYS - scope.keys() else ""
+    return key if isinstance(key, str) and key in KEYS.difference(keys) else ""
 
 
 def is_meant(error: BaseException, type_: str) -> bool:

@@ -23,9 +23,13 @@ def is_secret(name: object) -> bool:
 
 def shown(value: object) -> str:
     try:
-        return SHOWN.repr(value)
+        return SHOWN.repr(value).translate(CONTROLS)
     except Exception:  # an object that cannot be shown, or a number too long for it
         return f"<{type(value).__name__}>"
+
+
+# What would break a line.
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
 
 
 class Shown(reprlib.Repr):
@@ -46,7 +50,9 @@ class Shown(reprlib.Repr):
                 return "{" + self.parts(value.items(), self.entry, level) + "}"
             case ItemsView():
                 return "([" + self.parts(value, self.repr1, level) + "])"
-            case [name, *rest] if len(rest) in (1, 2) and is_secret(name):
+            case [name, _] | [name, _, _] if is_secret(
+                name
+            ):  # not *rest, which would copy a whole memoryview
                 return f"({self.repr1(name, level)}, {MASKED})"
             case tuple():
                 return self.repr_tuple(value, level)

@@ -268,6 +268,10 @@ class Connection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
+    def give_up(self) -> None:
+        """The server ends, and cannot wait any more."""
+        self.transport.abort()
+
     def on_released(self) -> None:
         """The transport is no longer ours: lost, or handed to another object."""
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 from ..asgi import ClientDisconnected, Message, Scope
 from ..explain.frames import is_call_itself, not_called, of_application
 from ..explain.messages import Unsendable, advice, are_headers, fault, refusal
-from ..explain.shown import shown
+from ..explain.shown import CONTROLS, shown
 from .file import FilePart
 from .runtime import Page, Runtime, Waiters
 
@@ -60,7 +60,10 @@ class ResponseWire(Wire, Protocol):
         """Write a part of the body, framed as the head promised. Raises Unsendable."""
 
     async def write_file(self, part: FilePart) -> None:
-        """Write a part of the body from a file. Raises Unsendable, ClientDisconnected."""
+        """Write a part of the body from a file. Raises Unsendable before the first byte.
+
+        After that ClientDisconnected, or what the file raises, and the connection is ended.
+        """
 
     def write_trailers(self, headers: Headers) -> None:
         """End the body with trailers, or without where the client takes none. Raises Unsendable."""
@@ -78,7 +81,7 @@ class State(Enum):
     FILE = "while another send() was sending a file, which is to be awaited first"
     TRAILERS = "after the last of the body, behind which trailers were announced"
     DONE = "after the response was complete"
-    GONE = "after the connection was closed"
+    GONE = "after the request was over"
     ENDED = "after the application had returned"
 
 
@@ -116,7 +119,7 @@ class ApplicationCall:
         By the scope, which is the application's to change: whatever it holds now, this is one line of text.
         """
         try:
-            return name_of(self.scope)[:MAX_NAME].translate(CONTROLS)
+            return name_of(self.scope)
         except Exception:  # it holds what has no text
             return "a request"
 
@@ -174,7 +177,11 @@ class ApplicationCall:
         self.wire.app_failed(failure_status(error), page)
 
     def log_error(self, error: BaseException, state: Enum) -> None:
-        if state not in self.CLOSED or (told := told_by(error)) is None:
+        told = None
+        if state in self.CLOSED:
+            with suppress(RecursionError):  # groups within groups without an end
+                told = told_by(error)
+        if told is None:
             if is_call_itself(error):
                 log.error("%s: %s", self.name, not_called(error))
             else:
@@ -228,13 +235,12 @@ def name_of(scope: Scope) -> str:
     method, client = scope.get("method", "WebSocket"), scope.get("client")
     path = scope.get("raw_path")  # not the decoded one: that may have line breaks in it
     target = path.decode("ascii", "backslashreplace") if isinstance(path, bytes) else shown(path)
+    target = target if len(target) <= MAX_TARGET else target[:MAX_TARGET] + "..."
     origin = f" from {':'.join(map(str, client))}" if isinstance(client, tuple | list) else ""
-    return f"{method} {target}{origin}"
+    return f"{method} {target}{origin}".translate(CONTROLS)
 
 
-MAX_NAME = 1000  # longer than the targets of nearly all requests
-# What would break a line of the log.
-CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, 0x85, 0x2028, 0x2029)}
+MAX_TARGET = 500  # longer than nearly all are
 
 
 class Exchange(ApplicationCall):
@@ -410,12 +416,10 @@ class Exchange(ApplicationCall):
 
     def on_late(self, message: Message) -> None:
         """After a complete response ASGI has all messages ignored. Often it is a slip, and is told."""
-        if message["type"] == "http.response.start" or message.get("body"):
-            slip = (
-                "is a `return` missing behind the answer?"
-                if "status" in message
-                else "was 'more_body': True missing in the one before?"
-            )
+        is_start = message["type"] == "http.response.start"
+        if not self.advised and (is_start or message.get("body")):
+            self.advised = True  # once a call is enough: a second answer has a body, too
+            slip = "is a `return` missing behind the answer?" if is_start else MORE_BODY_MISSING
             told = refusal(message, str(self.state.value), (), slip)
             log.warning("%s: ignored a message of the application: %s", self.name, told)
 
@@ -464,6 +468,8 @@ class Exchange(ApplicationCall):
             self.failed(error)
             self.state = State.ENDED
 
+
+MORE_BODY_MISSING = "was 'more_body': True missing in the one before?"
 
 # The states in which receive() gives http.disconnect.
 OVER = (State.DONE, State.GONE, State.ENDED)
@@ -519,7 +525,11 @@ def told_by(error: BaseException, known: dict[int, bool] | None = None) -> BaseE
             stems = True
             break
         if isinstance(found, BaseExceptionGroup):
-            stems = all(told_by(each, known) is not None for each in found.exceptions)
+            within = [(each, told_by(each, known)) for each in found.exceptions]
+            stems = all(told is not None for _, told in within)
+            for each, told in within:
+                if stems and told is not None and told is not each:  # it was on the way out
+                    stands_for = told
             break
         if found.__cause__ is None and found.__context__ is not None:
             stands_for = found.__context__

@@ -10,7 +10,7 @@ import stat
 from types import TracebackType
 from typing import Any, Self
 
-from ..explain.messages import Unsendable
+from ..explain.messages import Unsendable, is_size
 
 
 class FilePart:
@@ -72,7 +72,7 @@ class FilePart:
         Raises Unsendable. Raises TypeError and ValueError for what is no offset or count.
         """
         for number in (offset, count):
-            if number is not None and (type(number) is not int or number < 0):
+            if number is not None and is_size(number):  # it says what is wrong
                 raise ValueError
         position = offset if offset is not None else file.tell() if file.seekable() else 0
         part = cls(os.dup(file.fileno()), position, count)

@@ -332,7 +332,8 @@ class Http1Connection(Connection):
             raise
         except BaseException as error:  # cancellation, too: what was begun cannot be ended any more
             text = "%s: the response is broken off after %d bytes of its body: %s"
-            log.warning(text, self.exchange and self.exchange.name, self.sent, shown(error))
+            if self.exchange is not None:  # else the client has left, and that is no news
+                log.warning(text, self.exchange.name, self.sent, shown(error))
             self.break_off()
             raise
 
@@ -500,6 +501,12 @@ class Http1Connection(Connection):
         HTTP/1.0 takes the end of the connection for that of the body, but not a reset.
         """
         self.abort(reset=self.request is not None and self.request.http_version == b"1.0")
+
+    def give_up(self) -> None:
+        if self.exchange is not None and self.response is not None:
+            self.break_off()
+        else:
+            super().give_up()
 
     def log_access(self) -> None:
         if self.runtime.access is not None:

@@ -52,7 +52,6 @@ class Waiters(list["asyncio.Future[None]"]):
 class OpenConnection(Protocol):
     """What a Runtime, and the server above it, ask of a connection."""
 
-    transport: asyncio.Transport
     deadline: float
 
     def on_deadline(self) -> None:
@@ -60,6 +59,9 @@ class OpenConnection(Protocol):
 
     def stop(self) -> None:
         """The server stops: close as soon as nothing is owed."""
+
+    def give_up(self) -> None:
+        """It cannot wait any more: end now, so that a client can tell that something was owed."""
 
 
 class RunningCall(Protocol):

@@ -2,6 +2,7 @@
 
 import re
 import time
+import tracemalloc
 from collections import UserDict, UserList
 from http import HTTPStatus
 
@@ -231,3 +232,16 @@ def test_a_long_type_is_not_compared_to_its_end():
     began = time.process_time()
     assert len(fault({"type": "http." + "x" * 10**6})) < 300
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("value", [memoryview(bytearray(10**8)), range(10**8)], ids=["memoryview", "range"])
+def test_a_long_view_is_not_copied(value):
+    tracemalloc.start()
+    assert len(shown({"body": value})) < 100
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**6
+
+
+def test_a_text_of_one_s_own_stays_one_line():
+    assert shown(type("Own", (), {"__repr__": lambda self: "a\nERROR b"})()) == r"a\x0aERROR b"

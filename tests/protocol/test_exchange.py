@@ -168,8 +168,8 @@ async def test_messages_after_the_response_are_ignored_and_a_slip_is_told(caplog
     assert not caplog.records
     await late.send(START)
     assert "ignored a message of the application: http.response.start was sent after the" in caplog.text
-    await late.send(MORE)
-    assert "http.response.body was sent after the response was complete" in caplog.text
+    await late.send(MORE)  # of the second answer, of which the start was told
+    assert len(caplog.records) == 1
     assert late.wire.asked == []
 
 

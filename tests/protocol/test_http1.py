@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 import math
 import socket
 import sys
@@ -602,7 +603,7 @@ async def test_an_error_that_a_framework_makes_of_the_disconnect_is_not_logged(c
     [record] = caplog.records
     assert record.levelname == "INFO"
     assert (
-        "after the connection was closed, the application raised RuntimeError('client gone')"
+        "after the request was over, the application raised RuntimeError('client gone')"
         in record.getMessage()
     )
     assert record.exc_info is None
@@ -741,6 +742,75 @@ async def test_groups_that_share_what_is_in_them_are_looked_through_once():
     for _ in range(200):
         error = ExceptionGroup("a group", [error, error])
     assert told_by(error) is None
+
+
+async def test_a_clean_up_that_fails_in_a_group_is_no_disconnect_itself():
+    left, fault = ClientDisconnected("left"), ValueError("in the clean-up")
+    fault.__context__ = left
+    assert told_by(fault) is left
+    assert told_by(ExceptionGroup("a group", [fault])) is left
+    assert told_by(ExceptionGroup("a group", [left, fault])) is left
+    meant = ExceptionGroup("a group", [left])
+    assert told_by(meant) is meant
+
+
+async def test_groups_without_an_end_are_logged(caplog):
+    async def app(scope, receive, send):
+        await receive()
+        await receive()
+        error = ValueError("innermost")
+        for _ in range(3000):
+            error = ExceptionGroup("a group", [error])
+        raise error
+
+    client = MemoryClient(app)
+    caplog.handler.setFormatter(logging.Formatter("%(message)s"))
+    caplog.handler.formatter.formatException = lambda info: "its traceback"
+    await client.send(GET)
+    client.transport.lose()
+    await client.turns()
+    assert "the application raised" in caplog.text
+
+
+async def test_a_file_that_is_given_up_when_the_client_has_left_is_no_news(tmp_path, caplog):
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    reading = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+        part = {"type": "http.response.pathsend", "path": str(tmp_path / "file")}
+        sending = asyncio.ensure_future(send(part))
+        client.runtime.loop.call_soon(reading.set)
+        await receive()
+        sending.cancel()
+
+    client = MemoryClient(app)
+    client.transport.write = lambda data: client.connection.pause_writing()
+    await client.send(GET)
+    await reading.wait()
+    client.transport.lose()
+    await client.turns()
+    assert not caplog.records
+
+
+async def test_a_long_target_is_cut_and_the_client_named(caplog):
+    async def app(scope, receive, send):
+        """Answers nothing."""
+
+    await MemoryClient(app).send(b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    [record] = caplog.records
+    assert "aaa... from 127.0.0.1:50000: the application" in record.getMessage()
+
+
+async def test_a_key_that_cannot_be_shown_is_no_error():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, 10**5000: 1})
+        await send({"type": "http.response.body", "body": b"hello", 10**5000: 1})
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert b"hello" in client.written
 
 
 async def test_a_long_chain_of_errors_is_followed_to_its_end():
