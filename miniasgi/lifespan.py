@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, Literal
 
 from .asgi import Application, ASGIError, Message
@@ -50,6 +51,18 @@ class State(Enum):
     RUNNING = "between startup and shutdown"
     STOPPING = "during shutdown"
     OVER = "after the lifespan was over"
+
+
+@contextmanager
+def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` in a thread of its own, unless the block ends in time. No loop need turn for it."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Lifespan:
@@ -158,7 +171,8 @@ class Lifespan:
         assert self.task is not None
         answer = asyncio.ensure_future(self.answered.wait())
         try:
-            with self.told_if_slow(half):
+            # An application that blocks the loop leaves no other way to say so than from a thread.
+            with alarm(PATIENCE, partial(self.tell_slow, half, threading.get_ident())):
                 done, _ = await asyncio.wait(
                     (answer, self.task), timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -168,24 +182,9 @@ class Lifespan:
             raise TimeoutError(f"{self.timeout:g} s ({named('timeout_lifespan')}){self.where()}")
         return not self.answered.is_set()
 
-    @contextmanager
-    def told_if_slow(self, half: str) -> Iterator[None]:
-        """While the block runs, say once where the application waits, or what keeps it.
-
-        By a thread: an application that blocks the loop leaves no other way.
-        """
-        thread = threading.get_ident()
-
-        def tell() -> None:
-            log.info("Waiting for the application's %s%s", half, self.where(thread))
-
-        timer = threading.Timer(PATIENCE, tell)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def tell_slow(self, half: str, thread: int) -> None:
+        """Say where the application waits, or what keeps it; `thread` is the one that the loop runs in."""
+        log.info("Waiting for the application's %s%s", half, self.where(thread))
 
     def where(self, thread: int = 0) -> str:
         """`: app.py, line 8, in start: await connect()`, or nothing where that cannot be seen.

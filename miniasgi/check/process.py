@@ -15,11 +15,12 @@ from typing import Any
 
 from ..asgi import Application
 from ..config import UsageError
-from ..explain.frames import short
+from ..explain.application import definition
+from ..lifespan import alarm
 from ..loading import load_app
 from ..process import leave
 from .report import NOT_STARTED, Mark, Report, Show, duration
-from .visit import CLEAN_UP, PATIENCE, Visits, alarm
+from .visit import CLEAN_UP, PATIENCE, Visits
 from .witness import busy_threads
 
 
@@ -105,9 +106,7 @@ def kind_of(app: object) -> str:
     """What kind of object an application is: an async function app (app.py, line 3)."""
     if inspect.isfunction(app):
         kind = "an async function" if inspect.iscoroutinefunction(app) else "a function"
-        return (
-            f"{kind}, {app.__name__} ({short(app.__code__.co_filename)}, line {app.__code__.co_firstlineno})"
-        )
+        return f"{kind}, {app.__name__}{definition(app)}"
     if inspect.isclass(app):
         return f"a class, {app.__module__}.{app.__qualname__}, of which each call makes an instance"
     return f"an instance of {type(app).__module__}.{type(app).__qualname__}"

@@ -281,8 +281,6 @@ end_process = os._exit
 
 # How the server's log names a request; here that is the step.
 REQUEST = re.compile(r"^(GET|WebSocket) \S+ from [\d.]+:\d+: ")
-
-
 BEGIN = "Traceback (most recent call last):\n"
 
 
@@ -295,4 +293,4 @@ def as_told(text: str) -> tuple[str, list[str]]:
     places = traced(trace)
     own = [each for each in places if not is_installed(each.file)]
     head = head.partition(BEGIN)[0]  # further ones are of the errors that came before
-    return head + trace.strip().rpartition("\n")[2], [str(each) for each in (own or places)[:1]]
+    return head + trace.strip().rpartition("\n")[2], [each.with_source for each in (own or places)[:1]]

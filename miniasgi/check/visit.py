@@ -5,7 +5,6 @@ It owns their order, and what is said of each.
 
 import asyncio
 import shlex
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 from ..asgi import Application
 from ..config import Config
 from ..explain.frames import is_call_itself, is_installed, places, raising, summary
-from ..lifespan import StartupFailed
+from ..lifespan import StartupFailed, alarm
 from ..observe.conversation import Recorded
 from ..observe.watchdog import Watchdog
 from ..server import Server
@@ -40,18 +39,6 @@ BLOCKING = 0.1
 CLEAN_UP = 1.0
 # A step that goes on for so long after its limit does not give the loop back.
 PATIENCE = 5.0
-
-
-@contextmanager
-def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` in a thread of its own, unless the block ends in time. No loop need turn for it."""
-    timer = threading.Timer(seconds, act)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 class Visits:

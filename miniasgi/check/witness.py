@@ -27,7 +27,6 @@ class Call:
         "keys",  # those of its scope, when it was given
         "received",  # it was given a message
         "refused",  # (type of the message, what send() raised against it)
-        "scope",
         "sent",  # how many messages it sent
         "sent_last",  # when the last one was
         "task",  # what runs it
@@ -36,7 +35,6 @@ class Call:
     )
 
     def __init__(self, scope: Scope) -> None:
-        self.scope = scope
         self.type: str = scope["type"]
         self.keys = frozenset(scope)
         self.task = asyncio.current_task()

@@ -40,11 +40,9 @@ def senders() -> list[str]:
 
     Empty where that cannot be seen, as in a task that was made of `send()` itself.
     """
+    found = [place(*line) for line in reversed(outside(calling(sys._getframe(1))))]
     return [
-        f"{of_package(place(*line))} (a library)"
-        if is_installed(line[0].f_code.co_filename)
-        else place(*line)
-        for line in reversed(outside(calling(sys._getframe(1))))
+        f"{of_package(str(each))} (a library)" if is_installed(each.file) else str(each) for each in found
     ]
 
 
@@ -55,7 +53,7 @@ def of_package(path: str) -> str:
 
 def places(lines: Iterable[FrameLine]) -> list[str]:
     """Of these lines, the innermost first: those that `outside` finds, with their source."""
-    return [place(*line) + source(*line) for line in outside(lines)]
+    return [place(*line).with_source for line in outside(lines)]
 
 
 # Who calls the application, and who runs the loop: what lies further out than these is not the application's.
@@ -150,31 +148,28 @@ def links(awaited: object) -> tuple[FrameType | None, object] | None:
     return None
 
 
-def place(frame: FrameType, number: int) -> str:
-    """One line of a stack: app.py, line 7, in app."""
-    return f"{short(frame.f_code.co_filename)}, line {number}, in {frame.f_code.co_name}"
-
-
-def source(frame: FrameType, number: int) -> str:
-    """The line itself, as it stands behind its place."""
-    text = linecache.getline(frame.f_code.co_filename, number).strip()
-    return f": {text}" if text else ""
-
-
-# A place in the text of a traceback, where nobody has the frames any more.
-PLACE = re.compile(r'^  File "(.+)", line (\d+), in (.+)', re.MULTILINE)
-
-
 class Place(NamedTuple):
-    """One line of a stack."""
+    """One line of a stack, as it is told: app.py, line 7, in app."""
 
     file: str
     line: int
     function: str
 
     def __str__(self) -> str:
+        return f"{short(self.file)}, line {self.line}, in {self.function}"
+
+    @property
+    def with_source(self) -> str:
         source = linecache.getline(self.file, self.line).strip()
-        return f"{short(self.file)}, line {self.line}, in {self.function}" + (f": {source}" if source else "")
+        return f"{self}: {source}" if source else str(self)
+
+
+def place(frame: FrameType, number: int) -> Place:
+    return Place(frame.f_code.co_filename, number, frame.f_code.co_name)
+
+
+# A place in the text of a traceback, where nobody has the frames any more.
+PLACE = re.compile(r'^  File "(.+)", line (\d+), in (.+)', re.MULTILINE)
 
 
 def traced(text: str) -> list[Place]:

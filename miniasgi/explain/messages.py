@@ -46,11 +46,9 @@ def is_status(value: object) -> str:
     assert isinstance(value, int)
     if 100 <= value < 200:
         return f"is {shown(value)}: an informational response is not for an application to start"
-    return (
-        ""
-        if 200 <= value <= 999
-        else f"is {shown(value)}: a status code has three digits (RFC 9110 section 15)"
-    )
+    if 200 <= value <= 999:
+        return ""
+    return f"is {shown(value)}: a status code has three digits (RFC 9110 section 15)"
 
 
 def is_body(value: object) -> str:

@@ -50,9 +50,8 @@ class Shown(reprlib.Repr):
                 return "{" + self.parts(value.items(), self.entry, level) + "}"
             case ItemsView():
                 return "([" + self.parts(value, self.repr1, level) + "])"
-            case [name, _] | [name, _, _] if is_secret(
-                name
-            ):  # not *rest, which would copy a whole memoryview
+            # Not [name, *rest], which would copy a whole memoryview.
+            case [name, _] | [name, _, _] if is_secret(name):
                 return f"({self.repr1(name, level)}, {MASKED})"
             case tuple():
                 return self.repr_tuple(value, level)
