@@ -74,10 +74,14 @@ class Config:
     # Node closes a head that is not complete after 60 s, nginx and Apache after 20 to 60 s. No honest
     # client needs more than a few seconds for one packet.
     timeout_head: float = option(10.0, "time for the head of a request, from its first byte", minimum=0.1)
-    # Node and uvicorn: 5 s.
+    # Node and uvicorn: 5 s. nginx: 75 s, for clients that pay for each connection with a round trip.
     timeout_keep_alive: float = option(5.0, "time that a connection may be idle", minimum=0.1)
     timeout_body: float = option(
         30.0, "time without a byte of the body while the application waits for it", minimum=0.1
+    )
+    # nginx's send_timeout: 60 s.
+    timeout_send: float = option(
+        60.0, "time in which a client takes nothing of what it is sent, before it is given up", minimum=0.1
     )
     # systemd gives a service 90 s to start, and as many to stop.
     timeout_lifespan: float = option(
@@ -86,6 +90,20 @@ class Config:
     timeout_graceful_shutdown: float = option(
         10.0, "time for running requests to end once the server was asked to stop", minimum=0.0
     )
+    # Node takes 16 KiB, nginx 32, Apache 8 a line; large cookies of single sign-on need more than those.
+    limit_head: int = option(64 * 1024, "largest head of a request, else 431", minimum=1024)
+    # nginx and Apache: 8 KiB. RFC 9112 section 3 recommends no less.
+    limit_target: int = option(16 * 1024, "longest path and query of a request, else 414", minimum=1)
+    # Apache and gunicorn: 100.
+    limit_headers: int = option(100, "most headers of a request, else 431", minimum=1)
+    # nginx: 1 MiB; uvicorn and hypercorn have none. What is too much, the application knows best.
+    limit_body: int = option(0, "largest body of a request, else 413; 0: any", minimum=0)
+    # asyncio's streams let 64 KiB wait. A number of requests would need each to be read before its turn.
+    limit_pipelined: int = option(
+        64 * 1024, "size of the requests that may wait behind another on their connection", minimum=0
+    )
+    # uvicorn: none. Requests and WebSockets count, idle connections do not.
+    limit_concurrency: int = option(0, "most requests at a time, else 503; 0: any number", minimum=0)
     ssl_certfile: str = option("", "PEM file of the certificate and its chain; serves https and wss")
     ssl_keyfile: str = option("", "PEM file of the private key, if not in the certificate's")
     ssl_keyfile_password: str = option("", "password of an encrypted private key", secret=True)
@@ -95,7 +113,10 @@ class Config:
     )
     ssl_ciphers: str = option("", "ciphers for TLS 1.2, as OpenSSL names them; those of TLS 1.3 are fixed")
     ws_per_message_deflate: bool = option(True, "compress WebSocket messages with clients that offer it")
-    ws_max_size: int = option(16 * 2**20, "largest WebSocket message taken", minimum=1)
+    # uvicorn: 16 MiB.
+    ws_max_size: int = option(16 * 2**20, "largest WebSocket message, decompressed, else 1009", minimum=1)
+    # uvicorn: 32; the websockets library: 16.
+    ws_max_queue: int = option(32, "WebSocket messages that may wait for the application", minimum=1)
     ws_ping_interval: float = option(20.0, "time between two WebSocket pings", minimum=0.1)
     ws_ping_timeout: float = option(20.0, "time for the pong before the connection is closed", minimum=0.1)
 

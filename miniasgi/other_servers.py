@@ -50,7 +50,16 @@ HERE = {
     ("--forwarded-allow-ips",): (
         "a proxy's X-Forwarded-… headers are left to the application, which finds them in the scope"
     ),
-    ("--limit-concurrency", "--backpressure"): "the number of connections is not limited; a proxy's can be",
+    ("--backpressure", "--worker-connections"): "--limit-concurrency limits the requests at a time",
+    ("--h11-max-incomplete-event-size", "--h11-max-incomplete-size"): "--limit-head is the same",
+    ("--limit-request-line",): "--limit-target is the longest path and query, --limit-head the largest head",
+    ("--limit-request-fields",): "--limit-headers is the same",
+    ("--limit-request-field_size", "--limit-request-field-size"): "--limit-head is the largest head",
+    ("--websocket-max-message-size", "--websocket-max-size"): "--ws-max-size is the same",
+    (
+        "--read-timeout",
+        "--h11-read-timeout",
+    ): "--timeout-head, --timeout-body and --timeout-keep-alive limit it",
     ("--ping-interval", "--websocket-ping-interval"): "--ws-ping-interval is the same",
     ("--ping-timeout",): "--ws-ping-timeout is the same",
     # times

@@ -74,13 +74,17 @@ class MemoryTransport(asyncio.Transport):
 
 
 class MemoryClient:
-    """A client of one connection to `app`. Made inside a running loop; the clock is `now`."""
+    """A client of one connection to `app`. Made inside a running loop; the clock is `now`.
 
-    def __init__(self, app, *, spawn=None, state=None, access=None, **options):
+    With the `runtime` of another client, it is one more of the same server.
+    """
+
+    def __init__(self, app, *, spawn=None, state=None, access=None, runtime=None, **options):
         self.loop = asyncio.get_running_loop()
         self.now = 1000.0
-        self.runtime = Runtime(app, Config(**options), self.loop, state, access)
-        self.runtime.time = lambda: self.now
+        self.runtime = runtime or Runtime(app, Config(**options), self.loop, state, access)
+        if runtime is None:
+            self.runtime.time = lambda: self.now
         self.runtime.ticked = self.now
         self.runtime.date = DATE
         if spawn is not None:

@@ -34,7 +34,7 @@ ORDER = {
     "explain": ["shown", "frames", "messages", "awaits", "refusal", "application", "__init__"],
     "protocol": [
         *("runtime", "file", "connection", "tls_transport", "tls_scope"),
-        *("scope", "exchange", "websocket", "http1", "__init__"),
+        *("strict", "intake", "scope", "exchange", "websocket", "http1", "__init__"),
     ],
 }
 

@@ -517,7 +517,7 @@ async def test_answers_to_a_mistake_arrive_though_the_client_goes_on_sending(ser
         reader, writer = await raw(server)
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: nonsense\r\n\r\n" + bytes(2_000_000))
         answer = await asyncio.wait_for(reader.read(), 5)
-        assert answer.startswith(b"HTTP/1.1 501 ")
+        assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 async def test_a_client_that_half_closes_is_answered(serving, raw):

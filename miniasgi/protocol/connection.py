@@ -39,9 +39,6 @@ CLIENT_LEFT = {
 # How long a client may take to close, once it has all our last words. nginx's lingering_timeout is 5 s; two
 # are enough for a round trip, and a stop of the server waits for them.
 LINGER = 2.0
-# How long a client that takes nothing of what was written keeps a connection that is to be closed. nginx's
-# send_timeout: 60 s.
-TAKE_TIMEOUT = 60.0
 
 
 class Arrival(asyncio.Protocol):
@@ -65,12 +62,14 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "deadline",  # when `on_deadline` is due, in the runtime's time; infinite where nothing is awaited
+        "owed",  # the client had still to take something when `is_taking` was asked last
         "pump_due",  # `pump` goes on in the next turn of the loop
         "reading_paused",  # we have told the transport not to read
         "runtime",  # what all connections share
         "sent",  # bytes of the body, or of messages, that were handed over
+        "take_deadline",  # when the client must have taken some of what waits for it; else infinite
+        "taken",  # how much it had taken when that was looked at last
         "transport",  # the loop's transport
-        "unsent",  # how much the client had still to take when that was looked at last
         "write_waiters",  # who waits in `drained`
         "writing_paused",  # the transport holds more than it likes: the client does not read
     )
@@ -79,11 +78,13 @@ class Connection(asyncio.Protocol):
         self.runtime = runtime
         self.transport = transport
         self.deadline = math.inf
+        self.owed = False
         self.pump_due = False
         self.reading_paused = False
         self.writing_paused = False
         self.sent = 0
-        self.unsent = 0
+        self.taken = 0
+        self.take_deadline = math.inf
         self.write_waiters = Waiters()
 
     # ---- turns ----
@@ -131,10 +132,28 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writing_paused = True
+        self.expect_taking()
 
     def resume_writing(self) -> None:
         self.writing_paused = False
+        self.take_deadline = math.inf
         self.write_waiters.wake()
+
+    def expect_taking(self) -> None:
+        """The client has to take something of what was written, within `timeout_send`."""
+        self.taken = self.sent - self.transport.get_write_buffer_size()
+        self.take_deadline = self.runtime.time() + self.runtime.config.timeout_send
+
+    def on_take_deadline(self) -> None:
+        """A client may be slow; one that takes nothing keeps memory, and the application, for nothing."""
+        before = self.taken
+        self.expect_taking()
+        if self.taken <= before:
+            self.on_stuck()
+
+    def on_stuck(self) -> None:
+        """The client has taken nothing for too long: end the connection."""
+        self.abort()
 
     @property
     def congested(self) -> bool:
@@ -150,10 +169,12 @@ class Connection(asyncio.Protocol):
         while self.congested and self in self.runtime.connections:
             await self.write_waiters.wait()
 
-    def client_takes(self) -> bool:
-        """Whether the client has taken something of what was written since this was asked last."""
-        before, self.unsent = self.unsent, self.transport.get_write_buffer_size()
-        return self.unsent != before
+    def is_taking(self) -> bool:
+        """Whether the client has something to take, or had when this was asked last; and see that it does."""
+        before, self.owed = self.owed, self.transport.get_write_buffer_size() > 0
+        if self.owed and self.take_deadline == math.inf:
+            self.expect_taking()
+        return before or self.owed
 
     # ---- files ----
 
@@ -208,9 +229,11 @@ class Connection(asyncio.Protocol):
         sock = os.dup(self.transport.get_extra_info("socket").fileno())
         try:
             self.runtime.loop.add_writer(sock, self.write_waiters.wake)
+            self.expect_taking()  # the transport holds nothing, and so will not tell
             while part.done < part.count and (sent := await self.copy_step(sock, part)) > 0:
                 self.file_sent(part, sent)
         finally:
+            self.take_deadline = math.inf
             self.runtime.loop.remove_writer(sock)
             os.close(sock)
 
@@ -284,14 +307,11 @@ class Connection(asyncio.Protocol):
 class Closing(Connection):
     """The last stage of a connection: nothing more is written, and what still comes is dropped."""
 
-    __slots__ = ("moved",)  # when the client last took something of what was written
-
-    def __init__(self, runtime: Runtime, transport: asyncio.Transport) -> None:
-        super().__init__(runtime, transport)
-        self.moved = runtime.time()
-        self.expect_within(LINGER)
+    __slots__ = ()
 
     def begin(self, half_close: bool) -> None:
+        self.is_taking()
+        self.expect_within(LINGER)
         self.resume_reading()
         if not half_close:
             self.transport.close()
@@ -308,12 +328,13 @@ class Closing(Connection):
         return False  # both sides are done: the transport closes
 
     def on_deadline(self) -> None:
-        if self.client_takes():
-            self.moved = self.runtime.time()
-        elif self.unsent == 0 or self.runtime.time() - self.moved >= TAKE_TIMEOUT:
+        if self.is_taking():
+            self.expect_within(LINGER)
+        else:
             self.transport.abort()
-            return
-        self.expect_within(LINGER)
+
+    def on_stuck(self) -> None:
+        self.transport.abort()
 
     def stop(self) -> None:
         """Nothing is owed, and the end is near."""

@@ -1,11 +1,13 @@
 """Http1Connection: h11 between the socket and the exchanges.
 
 It owns the cycle of an HTTP/1.1 connection: bytes in, h11's events, one exchange at a time, bytes out, the
-next request. h11 owns framing and keep-alive, and is asked for them: there is no flag beside its states.
+next request. h11 owns framing and keep-alive, and is asked for them: there is no flag beside its states. What
+came and h11 was not given yet is the intake's, and a new head is taken from there when the answer to the one
+before it is complete.
 
 Rules: one pump, never re-entered, and `write_body` never starts the next request. State changes after the
 bytes were made. What a response is made of leaves in one `transport.write` where it is small. Next in
-reading order: `scope`.
+reading order: `intake`.
 """
 
 import asyncio
@@ -23,8 +25,10 @@ from ..explain.shown import shown
 from .connection import TURN, Connection
 from .exchange import Exchange, Headers
 from .file import FilePart
+from .intake import Intake
 from .runtime import Page, Runtime, Visit
-from .scope import BadRequest, Endpoint, asks_for_trailers, http_scope, websocket_scope
+from .scope import Endpoint, asks_for_trailers, http_scope, websocket_scope
+from .strict import BadRequest, check_request, rule_behind
 from .tls_scope import tls_facts
 from .websocket import (
     WebSocketConnection,
@@ -36,13 +40,12 @@ from .websocket import (
 
 log = logging.getLogger("miniasgi")
 
-# The most that the head of a request may be. Node takes 16 KiB, nginx 32, Apache 8 a line; large cookies
-# of single sign-on need more than those.
-MAX_HEAD = 64 * 1024
-# How much may wait for the application before the client has to: the stream's default limit in asyncio.
+# How much of a body may wait for the application before the client has to: as much as in asyncio's streams.
 HIGH_WATER = 64 * 1024
 # How much of a body that nobody wants is read to keep the connection; Go's net/http reads as much.
 MAX_UNWANTED = 256 * 1024
+# When a client may come again that was one too many, in seconds; it is not known better.
+RETRY_AFTER = b"1"
 # Up to here, joining the parts of a response costs less than a second write.
 SMALL_WRITE = 64 * 1024
 
@@ -69,6 +72,7 @@ class Http1Connection(Connection):
         "exchange",  # the request that is being answered; None between two
         "h11",  # the authority on what was read and what may be written
         "head",  # the head of the response, until its first bytes leave with it
+        "intake",  # what came and h11 was not given yet
         "pumping",  # the pump runs; who finds it running need do nothing
         "request",  # the request that is being read or answered; None while the next one is awaited
         "response",  # the head of the response, once it has left
@@ -77,7 +81,8 @@ class Http1Connection(Connection):
 
     def __init__(self, runtime: Runtime, transport: asyncio.Transport) -> None:
         super().__init__(runtime, transport)
-        self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self.h11 = h11.Connection(h11.SERVER)
+        self.intake = Intake(runtime.config)
         self.endpoint = endpoint_of(transport, runtime.server_cert)
         self.request: h11.Request | None = None
         self.exchange: Exchange | WebSocketExchange | None = None
@@ -94,23 +99,21 @@ class Http1Connection(Connection):
     # ---- bytes in ----
 
     def data_received(self, data: bytes) -> None:
-        if self.request is None and not self.has_waiting_bytes():  # the first bytes of a head
+        if self.request is None and not self.intake.begun:  # the first bytes of a head
             self.expect_within(self.runtime.config.timeout_head)
-        self.h11.receive_data(data)
+        self.intake.receive(data)
         self.pump()
 
     def eof_received(self) -> bool:
         """The client ends its side. True keeps ours open while an answer is owed."""
-        self.h11.receive_data(b"")
+        self.intake.ended = True
         self.pump()
-        if not self.current:
-            return False  # who has it now was told
         if isinstance(self.exchange, Exchange):
             if self.exchange.complete:  # otherwise the rest of it is still to be taken by the pump
                 self.exchange.on_client_closed()
-        elif self.exchange is not None or not self.pump_due:  # the same for requests that wait
+        elif self.exchange is not None:  # a WebSocket cannot be had any more
             self.close()
-        return True
+        return self.current  # who has it now was told
 
     def pump(self) -> None:
         """Take h11's events, until it needs more, a response is awaited, or it is the turn of others."""
@@ -119,124 +122,134 @@ class Http1Connection(Connection):
             return
         self.pumping = True
         try:
-            go_on, taken = True, 0
-            while go_on and self.current and self.reads_on():
-                if taken == TURN:
-                    self.pump_soon()
-                    break
-                event = self.h11.next_event()
-                go_on = ON_EVENT[type(event)](self, event)
-                taken += 1
+            self.take_events()
+        except BadRequest as error:
+            self.refuse(error.status, str(error), error.headers)
         except h11.RemoteProtocolError as error:
-            self.on_peer_error(error)
+            self.refuse(error.error_status_hint, rule_behind(error))
         finally:
             self.pumping = False
         if self.current:
             self.balance()
 
+    def take_events(self) -> None:
+        taken = 0
+        while self.current and self.reads_on():
+            if taken == TURN:
+                self.pump_soon()
+                return
+            event = self.next_event()
+            if event is h11.NEED_DATA:
+                if self.intake.ended:
+                    self.on_end()
+                return
+            ON_EVENT[type(event)](self, event)
+            taken += 1
+
+    def reads_on(self) -> bool:
+        """Whether h11 can be given more: a request's rest, or the next one while the client takes answers."""
+        return self.h11.their_state is h11.SEND_BODY or (
+            self.h11.their_state is h11.IDLE and not self.writing_paused
+        )
+
+    def next_event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
+        """h11's next event: of what it has, or else of the next piece of what came. Raises BadRequest."""
+        # In IDLE it has nothing, since a head is given as a whole; to ask would cost 7 µs a request.
+        event = h11.NEED_DATA if self.h11.their_state is h11.IDLE else self.h11.next_event()
+        while event is h11.NEED_DATA and (piece := self.intake.piece()):
+            self.h11.receive_data(piece)
+            event = self.h11.next_event()
+        return event
+
     def balance(self) -> None:
-        """Let the client wait while too much waits for the application: body, or requests behind this one."""
+        """Let the client wait while too much waits for the application, or it does not take our answers."""
         buffered = 0 if self.exchange is None else self.exchange.buffered
-        if buffered > HIGH_WATER or len(self.h11.trailing_data[0]) > HIGH_WATER:
+        if buffered > HIGH_WATER or len(self.intake) > self.runtime.config.limit_pipelined:
             self.pause_reading()
         else:
             self.resume_reading()
 
-    def reads_on(self) -> bool:
-        """Whether what follows is of interest: after a last request it is not (RFC 9112 section 9.6)."""
-        return self.h11.their_state is not h11.MUST_CLOSE
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.h11.their_state is h11.IDLE:  # what came in the meantime has waited
+            self.expect_request()
+            self.pump_soon()
 
-    def has_waiting_bytes(self) -> bool:
-        return bool(self.h11.trailing_data[0])
+    # ---- h11's events ----
 
-    # ---- h11's events: each returns whether to ask for the next ----
-
-    def on_request(self, request: h11.Request) -> bool:
+    def on_request(self, request: h11.Request) -> None:
         self.request = request
         self.began = self.runtime.time()
         self.deadline = math.inf
+        fields = dict(request.headers)
+        check_request(request, fields)
+        self.intake.expect_body(fields)
+        self.check_concurrency()
         state, root_path = self.runtime.state, self.runtime.config.root_path
-        try:
-            check_head(request)
-            if proposes_websocket(request):
-                scope = websocket_scope(request, self.endpoint, root_path, state)
-                return self.begin_websocket(request, scope)
-            scope = http_scope(request, self.endpoint, root_path, state)
-            if self.runtime.on_debug is not None:
-                scope["extensions"]["http.response.debug"] = {}
-            exchange = Exchange(scope, self)
-        except BadRequest as error:
-            self.refuse(error.status, str(error), error.headers)
-            return False
-        self.exchange = exchange
+        if b"upgrade" in fields and proposes_websocket(request):
+            self.begin_websocket(request, websocket_scope(request, self.endpoint, root_path, state))
+            return
+        scope = http_scope(request, self.endpoint, root_path, state)
+        if self.runtime.on_debug is not None:
+            scope["extensions"]["http.response.debug"] = {}
+        exchange = self.exchange = Exchange(scope, self)
         # What has come of the body already is there before the application starts. A request without a
         # body is complete here.
-        event = self.h11.next_event()
+        event = self.next_event()
         taken = 0
         while type(event) is h11.Data:
             exchange.on_body(event.data)
             taken += 1
             if taken == TURN:
                 break
-            event = self.h11.next_event()
+            event = self.next_event()
         if type(event) is h11.EndOfMessage:
             self.body_ended(exchange)
         exchange.start()
-        return True
+
+    def check_concurrency(self) -> None:
+        """Raise BadRequest where the application has as many requests as it may (RFC 9110 section 15.6.4)."""
+        limit = self.runtime.config.limit_concurrency
+        if limit and len(self.runtime.calls) >= limit:
+            raise BadRequest("too many requests are under way", 503, [(b"retry-after", RETRY_AFTER)])
 
     def body_ended(self, exchange: Exchange) -> None:
         exchange.on_body_end()
-        if self.h11.trailing_data[1]:  # the client had ended its side behind this request already
+        if self.intake.ended:  # the client had ended its side behind this request already
             exchange.on_client_closed()
 
-    def begin_websocket(self, request: h11.Request, scope: Scope) -> bool:
-        if self.h11.trailing_data[1]:  # a client that has ended its side cannot have one
+    def begin_websocket(self, request: h11.Request, scope: Scope) -> None:
+        if self.intake.ended:  # a client that has ended its side cannot have one
             self.close()
-            return False
+            return
         check_handshake(request)
         self.exchange = WebSocketExchange(scope, self)
         self.h11.next_event()  # EndOfMessage: check_handshake lets no body through
         self.exchange.start()
-        return True
 
-    def on_data(self, event: h11.Data) -> bool:
+    def on_data(self, event: h11.Data) -> None:
         if isinstance(self.exchange, Exchange):
             self.exchange.on_body(event.data)
             self.deadline = math.inf
-            return True
+            return
         # The response is complete and nobody reads the rest of the request.
         self.unwanted += len(event.data)
         if self.unwanted > MAX_UNWANTED:
             self.close(linger=True)
-            return False
-        return True
 
-    def on_end_of_message(self, event: h11.EndOfMessage) -> bool:
+    def on_end_of_message(self, event: h11.EndOfMessage) -> None:
         if isinstance(self.exchange, Exchange):
             self.body_ended(self.exchange)
             self.deadline = math.inf
-            return True
-        return self.next_cycle()
+        else:
+            self.next_cycle()
 
-    def on_need_data(self, event: object) -> bool:
-        return False
-
-    def on_paused(self, event: object) -> bool:
-        """More bytes wait behind a request: go on with them if this one's response is complete."""
-        return self.exchange is None and self.next_cycle()
-
-    def on_connection_closed(self, event: h11.ConnectionClosed) -> bool:
-        """The client has ended its side between two requests; an exchange was told when it was whole."""
-        if self.exchange is None:
-            self.close()
-        return False
-
-    def on_peer_error(self, error: h11.RemoteProtocolError) -> None:
-        """The client broke a rule of HTTP: say which, and close. If it just left in mid-request: close."""
-        if self.h11.trailing_data[1]:
+    def on_end(self) -> None:
+        """Nothing more comes, and it is not the end of a request: let go what no client waits for."""
+        if self.h11.their_state is h11.SEND_BODY:
             self.client_left()
         else:
-            self.refuse(error.error_status_hint, peer_error_text(error))
+            self.close()
 
     # ---- what an exchange asks: Wire ----
 
@@ -433,7 +446,7 @@ class Http1Connection(Connection):
         if states == (h11.SEND_BODY, h11.DONE) and not self.runtime.stopping:
             # The rest of the request is to come, and nobody wants it.
             self.expect_within(self.runtime.config.timeout_body)
-        elif self.next_cycle() and not self.pumping and self.has_waiting_bytes():
+        elif self.next_cycle() and not self.pumping and (self.intake.begun or self.intake.ended):
             self.pump_soon()
 
     def next_cycle(self) -> bool:
@@ -445,19 +458,23 @@ class Http1Connection(Connection):
         self.h11.start_next_cycle()
         self.request = self.response = None
         self.sent = self.unwanted = 0
-        half_a_head = self.has_waiting_bytes()
-        config = self.runtime.config
-        self.expect_within(config.timeout_head if half_a_head else config.timeout_keep_alive)
+        if self.writing_paused:
+            self.expect_taking()  # it is measured by `sent`
+        self.expect_request()
         return True
+
+    def expect_request(self) -> None:
+        config = self.runtime.config
+        self.expect_within(config.timeout_head if self.intake.begun else config.timeout_keep_alive)
 
     def finish(self) -> None:
         """Close behind a whole response."""
-        all_read = self.h11.their_state in (h11.DONE, h11.MUST_CLOSE) and not self.has_waiting_bytes()
+        all_read = self.h11.their_state in (h11.DONE, h11.MUST_CLOSE) and not self.intake.begun
         self.close(linger=not all_read)
 
     def close(self, *, linger: bool = False) -> None:
         """As Connection has it; but a client that has ended its side sends no more, and is not waited for."""
-        super().close(linger=linger and not self.h11.trailing_data[1])
+        super().close(linger=linger and not self.intake.ended)
 
     def refuse(self, status: int, text: str = "", headers: Headers = (), page: Page | None = None) -> None:
         """Answer in the server's own name if nothing has left yet, else break off; close the connection.
@@ -494,6 +511,12 @@ class Http1Connection(Connection):
             if self.exchange is None:
                 self.log_access()
             self.close(linger=True)
+
+    def on_stuck(self) -> None:
+        if self.exchange is not None:
+            seconds = self.runtime.config.timeout_send
+            log.info("%s: the client took nothing for %g s, and is given up", self.exchange.name, seconds)
+        self.break_off()
 
     def break_off(self) -> None:
         """End the connection in the middle of a response, so that the client can tell.
@@ -538,14 +561,13 @@ class Http1Connection(Connection):
         except h11.LocalProtocolError as error:
             raise Unsendable(head_fault(lines, error)) from error
         self.transport.write(self.h11.send(switching))
-        early = self.h11.trailing_data[0]
-        successor = WebSocketConnection(self, exchange, extensions, self.visit(), early)
+        successor = WebSocketConnection(self, exchange, extensions, self.visit(), self.intake.rest())
         self.exchange = None
         self.become(successor)
         return successor
 
     def on_deadline(self) -> None:
-        if self.h11.their_state is h11.IDLE and not self.has_waiting_bytes():
+        if self.h11.their_state is h11.IDLE and (self.writing_paused or not self.intake.begun):
             self.on_idle()
         elif self.exchange is None and self.h11.their_state is h11.SEND_BODY:
             self.close(linger=True)  # the rest of a request, which nobody waits for
@@ -556,7 +578,7 @@ class Http1Connection(Connection):
 
     def on_idle(self) -> None:
         """Nothing has come for the time of keep-alive: close, unless the last answer is still being taken."""
-        if self.client_takes():
+        if self.is_taking():
             self.expect_within(self.runtime.config.timeout_keep_alive)
         else:
             self.close()
@@ -565,7 +587,7 @@ class Http1Connection(Connection):
         """The server stops: what no application has seen is let go, what one works on is answered first."""
         if self.h11.their_state is h11.IDLE:
             # Answers may be on their way, and requests behind them unread.
-            self.close(linger=self.pump_due or self.reading_paused or self.client_takes())
+            self.close(linger=self.pump_due or self.reading_paused or self.is_taking())
         elif self.exchange is None:
             self.finish()
 
@@ -577,20 +599,11 @@ class Http1Connection(Connection):
             exchange.on_disconnect()
 
 
-ON_EVENT: dict[type, Callable[[Http1Connection, Any], bool]] = {
+ON_EVENT: dict[type, Callable[[Http1Connection, Any], None]] = {
     h11.Request: Http1Connection.on_request,
     h11.Data: Http1Connection.on_data,
     h11.EndOfMessage: Http1Connection.on_end_of_message,
-    h11.NEED_DATA: Http1Connection.on_need_data,
-    h11.PAUSED: Http1Connection.on_paused,
-    h11.ConnectionClosed: Http1Connection.on_connection_closed,
 }
-
-
-def peer_error_text(error: h11.RemoteProtocolError) -> str:
-    """h11's words for the broken rule, without the bytes that broke it: they are not ours to repeat."""
-    rule = str(error).partition(": bytearray(")[0].partition(": b'")[0]
-    return f"{rule} (RFC 9112)"
 
 
 def head_fault(lines: Headers, error: h11.LocalProtocolError) -> str:
@@ -602,27 +615,6 @@ def head_fault(lines: Headers, error: h11.LocalProtocolError) -> str:
 def length_of(head: h11.Response) -> int | None:
     """The content-length of a response, which h11 has checked."""
     return next((int(value) for name, value in head.headers if name == b"content-length"), None)
-
-
-def check_head(request: h11.Request) -> None:
-    """Raise BadRequest for what h11 lets through.
-
-    Another major version than 1. A method in lower case: methods are told apart by case (RFC 9110 section
-    9.1), ASGI has them in upper case, and to change it would be to answer another request. A long head that
-    came at once: h11 measures a head only while it is not complete; how it was cut must not matter. Two
-    lengths: they are the way of an attack, and "the server MUST close the connection after responding to
-    such a request" (RFC 9112 section 6.1).
-    """
-    if not request.http_version.startswith(b"1."):
-        raise BadRequest("this server speaks HTTP/1.0 and HTTP/1.1 (RFC 9110 section 15.6.6)", 505)
-    if request.method != request.method.upper():
-        raise BadRequest("methods are in upper case here (RFC 9110 section 9.1)", 501)
-    names = [name for name, _ in request.headers]
-    if b"transfer-encoding" in names and b"content-length" in names:
-        raise BadRequest("Transfer-Encoding and Content-Length do not go together (RFC 9112 section 6.1)")
-    lines = sum(len(name) + len(value) + len(": \r\n") for name, value in request.headers)
-    if lines + len(request.target) > MAX_HEAD:
-        raise BadRequest("the head of the request is too long", 431)
 
 
 def endpoint_of(transport: asyncio.Transport, server_cert: str | None) -> Endpoint:

@@ -53,9 +53,13 @@ class OpenConnection(Protocol):
     """What a Runtime, and the server above it, ask of a connection."""
 
     deadline: float
+    take_deadline: float
 
     def on_deadline(self) -> None:
         """The deadline has passed."""
+
+    def on_take_deadline(self) -> None:
+        """The one for taking what was written has."""
 
     def stop(self) -> None:
         """The server stops: close as soon as nothing is owed."""
@@ -158,6 +162,8 @@ class Runtime:
             return
         for connection in [each for each in self.connections if each.deadline <= now]:
             connection.on_deadline()
+        for connection in [each for each in self.connections if each.take_deadline <= now]:
+            connection.on_take_deadline()
 
     def stop_accepting(self) -> None:
         """Begin the end: connections close as soon as they owe nothing; `quiet` is done after the last."""

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 import h11
 
 from ..asgi import Scope
+from .strict import BadRequest
 from .tls_scope import TLSFacts
 
 # The version of the ASGI specification, and of its part on HTTP and WebSocket, that the road keeps to.
@@ -32,15 +33,6 @@ class Endpoint(NamedTuple):
     @property
     def secure(self) -> bool:
         return self.tls is not None
-
-
-class BadRequest(ValueError):
-    """A request that h11 lets through and that cannot be served; `status` and `headers` are the answer's."""
-
-    def __init__(self, text: str, status: int = 400, headers: Headers = ()) -> None:
-        super().__init__(text)
-        self.status = status
-        self.headers = headers
 
 
 def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:

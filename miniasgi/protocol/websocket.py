@@ -30,14 +30,14 @@ from ..explain.shown import shown
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
 from .runtime import Page, Visit
-from .scope import BadRequest, offered_subprotocols
+from .scope import offered_subprotocols
+from .strict import BadRequest
 
 log = logging.getLogger("miniasgi")
 
-# How much may wait for the application before the client has to: bytes, and messages, since an empty one
-# costs memory too. The websockets library lets 16 frames wait.
+# How many bytes of messages may wait for the application before the client has to. Their number has a limit
+# of its own, since an empty one costs memory too.
 HIGH_WATER = 64 * 1024
-MAX_WAITING = 64
 
 # ---- the opening handshake (RFC 6455 section 4.2.1) -------------------------------------------------------
 
@@ -250,7 +250,7 @@ class WebSocketExchange(ApplicationCall):
     @property
     def crowded(self) -> bool:
         """Whether so much waits for receive() that the client should wait."""
-        return self.buffered > HIGH_WATER or len(self.inbox) > MAX_WAITING
+        return self.buffered > HIGH_WATER or len(self.inbox) > self.wire.runtime.config.ws_max_queue
 
     # ---- to the application ----
 
@@ -491,8 +491,8 @@ class WebSocketConnection(Connection):
         """Write one unfragmented message."""
         message = events.TextMessage(data) if isinstance(data, str) else events.BytesMessage(data)
         frame = self.wsproto.send(message)
-        self.transport.write(frame)
         self.sent += len(frame)
+        self.transport.write(frame)
 
     def want_body(self) -> None:
         """The application has taken a message: read on if that made room."""
@@ -532,7 +532,7 @@ class WebSocketConnection(Connection):
 
     def on_unanswered_close(self) -> None:
         """Our close frame has no answer: wait on while the client is still taking what stands before it."""
-        if self.client_takes():
+        if self.is_taking():
             self.expect_within(CLOSE_TIMEOUT)
         else:
             self.abort()

@@ -98,11 +98,11 @@ async def test_send_returns_once_the_client_takes_more_or_has_left():
 
     async def app(scope, receive, send):
         await send(START)
+        client.connection.pause_writing()
         ended.append(await raised_by(send({**BODY, "more_body": True})))
 
     for end in ("resume_writing", "connection_lost"):
         client = MemoryClient(app)
-        client.connection.pause_writing()
         await client.send(request())
         assert ended == []
         client.connection.resume_writing() if end == "resume_writing" else client.transport.lose()

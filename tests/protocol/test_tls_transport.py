@@ -224,7 +224,7 @@ async def test_a_close_says_goodbye_and_nothing_more(certificates):
 async def test_a_mistake_is_answered_and_the_connection_closed_in_stages(certificates):
     client = TLSMemoryClient(hello, certificates)
     await client.shake_hands()
-    assert b" 501 " in await client.ask(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: no\r\n\r\n")
+    assert b" 400 " in await client.ask(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: no\r\n\r\n")
     assert client.ended
     assert client.transport.eof_written
     client.tls.write(b"the client goes on")

@@ -420,8 +420,8 @@ async def test_many_small_messages_let_the_client_wait_too():
         await send({"type": "websocket.accept"})
         await asyncio.Event().wait()
 
-    client = await opened(app)
-    await client.send(frame(TEXT) * 64)
+    client = await opened(app, ws_max_queue=5)
+    await client.send(frame(TEXT) * 5)
     assert client.transport.reading
     await client.send(frame(TEXT))
     assert not client.transport.reading
