@@ -51,7 +51,7 @@ class Arrival(asyncio.Protocol):
         self.runtime = runtime
         self.first = first
 
-    # Narrower than the base class's: create_server and create_unix_server give stream transports only.
+    # Narrower than the base class's: an accepted socket is given a stream transport.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connection = self.first(self.runtime, transport)
         transport.set_protocol(connection)
