@@ -171,16 +171,14 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.acceptor.close()
+        close_all(self.sockets)  # so that clients go elsewhere, rather than wait
         try:
             self.runtime.stop_accepting()
             await self.unless(self.at_once, self.quiet())
         finally:  # also where the caller's own task is cancelled while it waits
-            try:
-                await self.cancel_calls()
-                self.clock.cancel()
-                await self.unless(self.at_once, self.lifespan.shutdown())
-            finally:
-                close_all(self.sockets)
+            await self.cancel_calls()
+            self.clock.cancel()
+            await self.unless(self.at_once, self.lifespan.shutdown())
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""
