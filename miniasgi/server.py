@@ -195,8 +195,7 @@ class Server:
         for call in self.runtime.calls:
             log.error("%s: goes on in spite of being cancelled; left behind", call.name)
         await self.acceptor.settled()  # so that those who came last are told, too
-        for connection in list(self.runtime.connections):
-            connection.give_up()
+        self.runtime.give_up()
         await asyncio.sleep(0)  # the loop tells the connections that they are lost
 
     async def unless(self, event: asyncio.Event, work: Awaitable[None]) -> None:

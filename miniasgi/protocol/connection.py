@@ -15,10 +15,11 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 
 from ..asgi import ClientDisconnected
 from .file import FilePart
-from .runtime import Runtime, Waiters
+from .runtime import Runtime, Waiters, guarded
 
 # How many events of one connection are taken in one turn of the loop. A read of 256 KiB may hold ten thousand
 # requests or frames; all in one turn, they kept everybody else waiting for seconds.
@@ -53,6 +54,9 @@ class Arrival(asyncio.Protocol):
 
     # Narrower than the base class's: an accepted socket is given a stream transport.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        guarded(transport, partial(self.begin, transport))
+
+    def begin(self, transport: asyncio.Transport) -> None:
         connection = self.first(self.runtime, transport)
         transport.set_protocol(connection)
         self.runtime.connections.add(connection)
@@ -100,7 +104,7 @@ class Connection(asyncio.Protocol):
 
     def pump_now(self) -> None:
         self.pump_due = False
-        self.pump()
+        guarded(self.transport, self.pump)
 
     # ---- time ----
 
