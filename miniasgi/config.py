@@ -59,6 +59,8 @@ class Config:
 
     host: str = option("127.0.0.1", "address or name to listen on; 0.0.0.0 or :: for every IPv4 or IPv6 one")
     port: int = option(8000, "port to listen on; 0 takes a free one and prints it", minimum=0, maximum=65535)
+    # Node and uvicorn let as many wait; the kernel's own limit (net.core.somaxconn) stands above it.
+    backlog: int = option(2048, "connections that may wait to be accepted", minimum=1)
     app_dir: str = option(".", "folder put first on the import path")
     factory: bool = option(False, "APP is a function without arguments that returns the application")
     lifespan: Literal["auto", "on", "off"] = option(

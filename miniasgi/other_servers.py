@@ -11,7 +11,6 @@ HERE = {
     ("-e", "--endpoint"): "--host and --port say where to listen, --ssl-certfile and --ssl-keyfile bring TLS",
     ("--uds", "--unix-socket"): "it listens on TCP alone, by --host and --port",
     ("--fd",): "sockets are not taken over from a parent process; --host and --port say where to listen",
-    ("--backlog",): "the kernel's own limit decides, up to 2048",
     # processes
     (
         "-w",

@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from .accept import Acceptor
 from .asgi import Application
 from .config import Config
 from .explain.application import check_application
@@ -32,8 +33,6 @@ from .tls_context import server_certificate, tls_context
 
 log = logging.getLogger("miniasgi")
 
-# Connections that wait to be accepted: as many as Node and uvicorn let wait, within the kernel's own limit.
-BACKLOG = 2048
 # How long a cancelled request may take to clean up.
 CLEAN_UP = 1.0
 
@@ -126,7 +125,7 @@ class Server:
                 if self.asked.is_set():
                     raise Stopped("asked to stop during the application's startup")
                 self.runtime = self.make_runtime(self.loop, state, server_cert)
-                await self.listen(tls)
+                self.listen(tls)
             except BaseException:
                 await self.unless(self.at_once, self.lifespan.shutdown())
                 raise
@@ -151,19 +150,16 @@ class Server:
             server_cert=server_cert,
         )
 
-    async def listen(self, tls: ssl.SSLContext | None) -> None:
+    def listen(self, tls: ssl.SSLContext | None) -> None:
         """From here on clients are accepted."""
         for sock in self.sockets:
             try:
                 reuse_address(sock)
-                sock.listen(BACKLOG)  # here, because uvloop does not tell when it fails
+                sock.listen(self.config.backlog)
             except OSError as error:  # another server bound the address as we did, and listened first
                 raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
         first = Http1Connection if tls is None else partial(Handshake, tls, Http1Connection)
-        loop, arrival = self.runtime.loop, partial(Arrival, self.runtime, first)
-        self.listeners = [
-            await loop.create_server(arrival, sock=sock, backlog=BACKLOG) for sock in self.sockets
-        ]
+        self.acceptor = Acceptor(self.runtime.loop, self.sockets, partial(Arrival, self.runtime, first))
 
     def tick(self) -> None:
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
@@ -174,18 +170,15 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for listener in self.listeners:
-            listener.close()
+        self.acceptor.close()
+        close_all(self.sockets)  # so that clients go elsewhere, rather than wait
         try:
             self.runtime.stop_accepting()
             await self.unless(self.at_once, self.quiet())
         finally:  # also where the caller's own task is cancelled while it waits
-            try:
-                await self.cancel_calls()
-                self.clock.cancel()
-                await self.unless(self.at_once, self.lifespan.shutdown())
-            finally:
-                close_all(self.sockets)
+            await self.cancel_calls()
+            self.clock.cancel()
+            await self.unless(self.at_once, self.lifespan.shutdown())
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""
@@ -201,8 +194,8 @@ class Server:
             await asyncio.wait([call.task for call in calls], timeout=CLEAN_UP)
         for call in self.runtime.calls:
             log.error("%s: goes on in spite of being cancelled; left behind", call.name)
-        for connection in list(self.runtime.connections):
-            connection.give_up()
+        await self.acceptor.settled()  # so that those who came last are told, too
+        self.runtime.give_up()
         await asyncio.sleep(0)  # the loop tells the connections that they are lost
 
     async def unless(self, event: asyncio.Event, work: Awaitable[None]) -> None:

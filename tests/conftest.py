@@ -125,10 +125,10 @@ async def raw():
 class ServerProcess:
     """`python -m miniasgi serve …` on a free port. Made by the fixture `process`, which ends it."""
 
-    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True, shell=""):
+    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True, before="", shell=""):
         command = [sys.executable, "-m", "miniasgi", "serve", app, "--port", "0", *options]
-        if shell:  # redirections
-            command = ["sh", "-c", f"exec {shlex.join(command)} {shell}"]
+        if before or shell:  # limits; redirections
+            command = ["sh", "-c", f"{before} exec {shlex.join(command)} {shell}"]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})}
         self.popen = subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -17,9 +17,12 @@ MAY_IMPORT = {
     "protocol": {"asgi", "config", "explain", "protocol"},
     "lifespan": {"asgi", "config", "explain"},
     "listen": {"config"},
+    "accept": set(),
     "tls_context": {"config"},
     "observe": {"asgi", "config", "explain", "observe", "protocol"},
-    "server": {"asgi", "config", "explain", "lifespan", "listen", "observe", "protocol", "tls_context"},
+    "server": {
+        *("accept", "asgi", "config", "explain", "lifespan", "listen", "observe", "protocol", "tls_context"),
+    },
     "process": {"asgi", "config", "explain", "listen", "loading", "server", "tls_context", "version"},
     "check": {"asgi", "check", "config", "explain", "lifespan", "loading", "observe", "process", "server"},
     "__init__": {"config", "process", "server", "version"},

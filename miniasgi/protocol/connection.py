@@ -15,10 +15,11 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 
 from ..asgi import ClientDisconnected
 from .file import FilePart
-from .runtime import Runtime, Waiters
+from .runtime import Runtime, Waiters, guarded
 
 # How many events of one connection are taken in one turn of the loop. A read of 256 KiB may hold ten thousand
 # requests or frames; all in one turn, they kept everybody else waiting for seconds.
@@ -48,8 +49,11 @@ class Arrival(asyncio.Protocol):
         self.runtime = runtime
         self.first = first
 
-    # Narrower than the base class's: create_server and create_unix_server give stream transports only.
+    # Narrower than the base class's: an accepted socket is given a stream transport.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        guarded(transport, partial(self.begin, transport))
+
+    def begin(self, transport: asyncio.Transport) -> None:
         connection = self.first(self.runtime, transport)
         transport.set_protocol(connection)
         self.runtime.connections.add(connection)
@@ -101,13 +105,19 @@ class Connection(asyncio.Protocol):
 
     def pump_now(self) -> None:
         self.pump_due = False
-        self.pump()
+        guarded(self.transport, self.pump)
 
     # ---- time ----
 
     def expect_within(self, seconds: float) -> None:
         """`on_deadline` is due in so many seconds, in place of what was due before."""
         self.deadline = self.runtime.time() + seconds
+
+    def on_overdue(self, now: float) -> None:
+        if self.deadline <= now:
+            self.on_deadline()
+        if self.take_deadline <= now:
+            self.on_take_deadline()
 
     def on_deadline(self) -> None:
         """The deadline has passed. What that means is for each protocol to say."""

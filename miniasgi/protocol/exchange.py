@@ -126,9 +126,14 @@ class ApplicationCall:
     # ---- the application ----
 
     def start(self) -> None:
-        runtime = self.wire.runtime
+        runtime, run = self.wire.runtime, self.run()
         runtime.calls.add(self)
-        self.task = runtime.spawn(self.run())
+        try:
+            self.task = runtime.spawn(run)
+        except BaseException:  # by a task factory of the application's own
+            run.close()
+            runtime.forget_call(self)
+            raise
 
     async def run(self) -> None:
         """Call the application, and see that its client is not left waiting when it ends.

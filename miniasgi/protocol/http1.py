@@ -595,8 +595,8 @@ class Http1Connection(Connection):
         """The request under way will have no (more) answer from the application."""
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
-            self.log_access()
             exchange.on_disconnect()
+            self.log_access()
 
 
 ON_EVENT: dict[type, Callable[[Http1Connection, Any], None]] = {

@@ -7,6 +7,7 @@ It knows nothing of HTTP or WebSocket. Next in reading order: `file`.
 
 import asyncio
 import contextvars
+import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple, Protocol
 
 from ..asgi import Application, Scope
 from ..config import Config
+
+log = logging.getLogger("miniasgi")
 
 # How often the clock ticks, in seconds: the Date header has whole ones, and no time limit needs to be exact.
 TICK = 1.0
@@ -49,17 +52,36 @@ class Waiters(list["asyncio.Future[None]"]):
                 waiter.set_result(None)
 
 
+def guarded(transport: asyncio.Transport, callback: Callable[[], None]) -> None:
+    """Call back for this transport. What is raised is a fault of ours: it ends this connection, and no other.
+
+    The loops do the same for data_received and eof_received. Of what they call besides, they only log that it
+    has failed, and the connection would hang; and what is called for each connection in turn would not be
+    called for the rest. `connection_lost` then tells the application.
+    """
+    try:
+        callback()
+    except Exception as error:
+        text = "A fault of the server's own ends the connection with %s: %r"
+        log.error(text, client_of(transport), transport.get_protocol(), exc_info=error)
+        transport.abort()
+
+
+def client_of(transport: asyncio.BaseTransport) -> str:
+    """Who is at the other end, as the log names it."""
+    client = transport.get_extra_info("peername")
+    return f"{client[0]}:{client[1]}" if isinstance(client, tuple) else "a client"
+
+
 class OpenConnection(Protocol):
     """What a Runtime, and the server above it, ask of a connection."""
 
     deadline: float
     take_deadline: float
+    transport: asyncio.Transport
 
-    def on_deadline(self) -> None:
-        """The deadline has passed."""
-
-    def on_take_deadline(self) -> None:
-        """The one for taking what was written has."""
+    def on_overdue(self, now: float) -> None:
+        """One of the deadlines has passed."""
 
     def stop(self) -> None:
         """The server stops: close as soon as nothing is owed."""
@@ -160,21 +182,29 @@ class Runtime:
         late, self.ticked = now - self.ticked > 1.5 * TICK, now
         if late:
             return
-        for connection in [each for each in self.connections if each.deadline <= now]:
-            connection.on_deadline()
-        for connection in [each for each in self.connections if each.take_deadline <= now]:
-            connection.on_take_deadline()
+        for connection in [
+            each for each in self.connections if min(each.deadline, each.take_deadline) <= now
+        ]:
+            guarded(connection.transport, partial(connection.on_overdue, now))
 
     def stop_accepting(self) -> None:
         """Begin the end: connections close as soon as they owe nothing; `quiet` is done after the last."""
         self.stopping = True
         for connection in list(self.connections):
-            connection.stop()
+            guarded(connection.transport, connection.stop)
         self.check_quiet()
+
+    def give_up(self) -> None:
+        """End what is still open."""
+        for connection in list(self.connections):
+            guarded(connection.transport, connection.give_up)
 
     def log_access(self, visit: Visit, status: int, sent: int) -> None:
         if self.access is not None:
-            self.access(visit, status, sent, self.time() - visit.began)
+            try:
+                self.access(visit, status, sent, self.time() - visit.began)
+            except Exception:  # by a handler of the operator's own, which is not the client's affair
+                log.exception("The access log has failed")
 
     def forget_connection(self, connection: OpenConnection) -> None:
         self.connections.discard(connection)

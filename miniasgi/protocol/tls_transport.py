@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from .connection import Connection
-from .runtime import Runtime
+from .runtime import Runtime, client_of, guarded
 
 log = logging.getLogger("miniasgi")
 
@@ -236,7 +236,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     def resume_reading(self) -> None:
         self.reading = True
         self.below.resume_reading()
-        self.loop.call_soon(self.decrypt)  # as a transport does: never from within this call
+        self.loop.call_soon(guarded, self, self.decrypt)  # as a transport does: never from within this call
 
     def get_write_buffer_size(self) -> int:
         return self.below.get_write_buffer_size()
@@ -254,10 +254,13 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
 
 def log_failure(transport: asyncio.BaseTransport, error: ssl.SSLError) -> None:
     """One line for the operator, whose certificates it may be about; what a stranger did is no error."""
-    client = transport.get_extra_info("peername")
-    place = f"{client[0]}:{client[1]}" if isinstance(client, tuple) else "a client"
     reason = getattr(error, "reason", None) or str(error)  # OpenSSL's word, where it comes from there
-    log.info("No TLS with %s: %s%s", place, reason.replace("_", " ").lower(), FAILURES.get(reason, ""))
+    log.info(
+        "No TLS with %s: %s%s",
+        client_of(transport),
+        reason.replace("_", " ").lower(),
+        FAILURES.get(reason, ""),
+    )
 
 
 # What OpenSSL's reasons are about.

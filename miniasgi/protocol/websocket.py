@@ -29,7 +29,7 @@ from ..explain.messages import SENDABLE_CODES, Unsendable, refusal
 from ..explain.shown import shown
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
-from .runtime import Page, Visit
+from .runtime import Page, Visit, guarded
 from .scope import offered_subprotocols
 from .strict import BadRequest
 
@@ -463,6 +463,9 @@ class WebSocketConnection(Connection):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        guarded(self.transport, self.send_owed_pong)
+
+    def send_owed_pong(self) -> None:
         if self.owed_pong is not None and self.wsproto.state is ConnectionState.OPEN:
             self.transport.write(self.wsproto.send(self.owed_pong))
         self.owed_pong = None
