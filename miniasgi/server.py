@@ -34,6 +34,9 @@ log = logging.getLogger("miniasgi")
 
 # Connections that wait to be accepted: as many as Node and uvicorn let wait, within the kernel's own limit.
 BACKLOG = 2048
+# How many of them are accepted in one turn of the loop: asyncio's takes as many as its `backlog` says, and
+# two thousand at once kept everybody else waiting for 100 ms. (uvloop's takes one.)
+ACCEPTED_AT_ONCE = 100
 # How long a cancelled request may take to clean up.
 CLEAN_UP = 1.0
 
@@ -162,8 +165,10 @@ class Server:
         first = Http1Connection if tls is None else partial(Handshake, tls, Http1Connection)
         loop, arrival = self.runtime.loop, partial(Arrival, self.runtime, first)
         self.listeners = [
-            await loop.create_server(arrival, sock=sock, backlog=BACKLOG) for sock in self.sockets
+            await loop.create_server(arrival, sock=sock, backlog=ACCEPTED_AT_ONCE) for sock in self.sockets
         ]
+        for sock in self.sockets:
+            sock.listen(BACKLOG)  # again: the loop has told the kernel its own number
 
     def tick(self) -> None:
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
