@@ -7,10 +7,11 @@ It is a process of its own, so that the load of other clients is not in its figu
 same work with itself, over a loopback connection without any server: the noise of the machine. It ends when
 its input does, and prints one line of JSON:
 
-    fresh, kept, itself   milliseconds, sorted
-    late                  requests over the limit: at which second, kind, milliseconds, and of these in
-                          milliseconds: the server ran, the server waited for a processor, this client did
-    errors                unexpected answers and broken connections, as text
+    samples   milliseconds, sorted: `fresh`, `kept`, `itself`; and `fresh less waits`, `kept less waits`, which are
+              without the time in which the server or this client were ready to run and had no processor
+    late      requests over the limit: at which second, kind, milliseconds, and in the same time, in milliseconds:
+              the server ran, the server waited for a processor, this client did
+    errors    unexpected answers and broken connections, as text
 
 `Healthy` starts one and reads that.
 """
@@ -25,14 +26,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import median
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: healthy\r\n\r\n"
 LAST_REQUEST = REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 ANSWER = b"hello"
 TIMEOUT = 10.0
 MAX_TOLD = 100
-KINDS = ("fresh", "kept", "itself")
+LESS = " less waits"
 
 
 class Healthy:
@@ -57,20 +57,14 @@ class Healthy:
     def __exit__(self, *error):
         told, _ = self.popen.communicate(timeout=3 * TIMEOUT)
         figures = json.loads(told)
-        self.samples = {kind: figures[kind] for kind in KINDS}
+        self.samples = figures["samples"]
         self.late = figures["late"]
         self.errors = figures["errors"]
 
-    def median(self, kind):
-        return median(self.samples[kind]) if self.samples[kind] else float("nan")
 
-    def worst(self, *kinds):
-        return max((self.samples[kind][-1] for kind in kinds if self.samples[kind]), default=float("nan"))
-
-    def at(self, kind, share):
-        """The time within which this share of the requests were answered."""
-        sample = self.samples[kind]
-        return sample[min(int(len(sample) * share), len(sample) - 1)] if sample else float("nan")
+def at(sample, share):
+    """The time within which this share of the requests were answered."""
+    return sample[min(int(len(sample) * share), len(sample) - 1)] if sample else float("nan")
 
 
 # ---- the client's process ----
@@ -133,7 +127,8 @@ class Client:
 def run(port, server_pid, interval, limit):
     client = Client(port)
     asks = {"fresh": client.fresh, "kept": client.keep, "itself": client.itself}
-    told = {kind: [] for kind in KINDS} | {"late": [], "errors": []}
+    samples = {kind: [] for kind in (*asks, "fresh" + LESS, "kept" + LESS)}
+    late, errors = [], []
     print("begun", flush=True)
     start = time.monotonic()
     due = start
@@ -146,22 +141,23 @@ def run(port, server_pid, interval, limit):
                 ask()
             except OSError as error:
                 client.close()
-                told["errors"].append(f"{kind} after {time.perf_counter() - began:.3f} s: {error!r}")
+                errors.append(f"{kind} after {time.perf_counter() - began:.3f} s: {error!r}")
                 continue
             took = (time.perf_counter() - began) * 1000
-            told[kind].append(took)
+            (ran, waited), (_, own) = (
+                [(now - then) * 1000 for now, then in zip(processor_times(pid), old, strict=True)]
+                for pid, old in zip(pids, before, strict=True)
+            )
+            samples[kind].append(took)
+            if kind != "itself":
+                samples[kind + LESS].append(max(took - waited - own, 0.0))
             if took > limit:
-                (ran, waited), (_, own) = (
-                    [(now - then) * 1000 for now, then in zip(processor_times(pid), old, strict=True)]
-                    for pid, old in zip(pids, before, strict=True)
-                )
-                told["late"].append([time.monotonic() - start, kind, took, ran, waited, own])
+                late.append([time.monotonic() - start, kind, took, ran, waited, own])
         due = max(due + interval, time.monotonic())
     client.close()
-    for kind in KINDS:
-        told[kind].sort()
-    told["late"], told["errors"] = told["late"][:MAX_TOLD], told["errors"][:MAX_TOLD]
-    print(json.dumps(told))
+    for sample in samples.values():
+        sample.sort()
+    print(json.dumps({"samples": samples, "late": late[:MAX_TOLD], "errors": errors[:MAX_TOLD]}))
 
 
 def main():
