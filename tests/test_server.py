@@ -5,7 +5,9 @@ import contextlib
 import gc
 import socket
 import struct
+import sys
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
 from miniasgi import Config, Server
+from miniasgi.accept import ACCEPTS
 from miniasgi.config import UsageError
 from miniasgi.lifespan import StartupFailed
 from miniasgi.listen import AddressError
@@ -159,6 +162,28 @@ async def test_a_download_to_a_client_that_does_not_read_stops(serving, raw):
 
 
 # ---- start ----
+
+
+@pytest.mark.both_loops
+async def test_of_many_clients_that_come_at_once_few_are_accepted_in_one_turn(serving):
+    async with serving(hello) as server, contextlib.AsyncExitStack() as stack:
+        for _ in range(3 * ACCEPTS):
+            stack.callback(socket.create_connection(("127.0.0.1", server.port)).close)
+        connections, before, most = server.runtime.connections, 0, 0
+        while len(connections) < 3 * ACCEPTS:
+            await asyncio.sleep(0)
+            before, most = len(connections), max(most, len(connections) - before)
+        assert most <= ACCEPTS
+
+
+@pytest.mark.both_loops
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not tell")
+async def test_as_many_connections_as_ever_wait_to_be_accepted(serving):
+    async with serving(hello) as server:
+        # tcpi_sacked: of a socket that listens, what its backlog is. The system has a limit of its own.
+        told = server.sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        limit = int(Path("/proc/sys/net/core/somaxconn").read_text())
+        assert struct.unpack_from("=I", told, 28)[0] == min(Config().backlog, limit)
 
 
 async def test_the_address_is_taken_before_the_application_is_started(serving):

@@ -114,6 +114,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self.runtime.time() + seconds
 
     def on_overdue(self, now: float) -> None:
+        """A deadline has passed; something may have come since that was seen."""
         if self.deadline <= now:
             self.on_deadline()
         if self.take_deadline <= now:

@@ -20,7 +20,7 @@ import h11
 from wsproto import events
 from wsproto.connection import Connection as WsprotoConnection
 from wsproto.connection import ConnectionState, ConnectionType
-from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 from wsproto.utilities import generate_accept_token
 
@@ -89,7 +89,7 @@ def is_nonce(key: bytes) -> bool:
 
 def acceptance(
     request: h11.Request, subprotocol: str | None, deflate: bool
-) -> tuple[list[tuple[bytes, bytes]], list[Extension]]:
+) -> tuple[list[tuple[bytes, bytes]], "list[Deflate]"]:
     """(headers of the 101, extensions agreed on). Raises Unsendable for a subprotocol not offered."""
     key = next(value for name, value in request.headers if name == b"sec-websocket-key")
     lines = [
@@ -119,9 +119,13 @@ class Deflate(PerMessageDeflate):
 
     wsproto 1.3 forgets that a message is compressed at a ping between two of its fragments. Control frames
     may stand there (RFC 6455 section 5.4), and are never compressed (RFC 7692 section 6.1).
+
+    Behind our close frame it drops what messages hold: nobody is given them, and to inflate them takes a
+    thousand times the client's effort.
     """
 
     control = False  # the frame under way is a control frame
+    closed = False  # we have sent our close frame
 
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
@@ -134,15 +138,17 @@ class Deflate(PerMessageDeflate):
     def frame_inbound_payload_data(
         self, proto: FrameDecoder | FrameProtocol, data: bytes
     ) -> bytes | CloseReason:
-        return data if self.control else super().frame_inbound_payload_data(proto, data)
+        if self.control:
+            return data
+        return b"" if self.closed else super().frame_inbound_payload_data(proto, data)
 
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
     ) -> bytes | CloseReason | None:
-        return None if self.control else super().frame_inbound_complete(proto, fin)
+        return None if self.control or self.closed else super().frame_inbound_complete(proto, fin)
 
 
-def negotiate_deflate(request: h11.Request) -> tuple[Extension, bytes] | None:
+def negotiate_deflate(request: h11.Request) -> tuple[Deflate, bytes] | None:
     """The first offer of permessage-deflate that wsproto can keep, and our answer (RFC 7692 section 5)."""
     for name, value in request.headers:
         if name == b"sec-websocket-extensions":
@@ -364,6 +370,7 @@ class WebSocketConnection(Connection):
         "awaiting_pong",  # a ping was sent and not answered yet
         "backlog",  # bytes that wsproto was not given yet
         "exchange",  # the ASGI side
+        "extensions",  # what was agreed on in the handshake
         "owed_pong",  # the answer to the client's last ping, while it does not take what we write
         "parts",  # what has come of the message under way
         "size",  # bytes in `parts`
@@ -376,14 +383,15 @@ class WebSocketConnection(Connection):
         self,
         previous: Connection,
         exchange: WebSocketExchange,
-        extensions: list[Extension],
+        extensions: list[Deflate],
         visit: Visit,
         early: bytes,
     ) -> None:
         super().__init__(previous.runtime, previous.transport)
         self.exchange = exchange
         self.visit = visit
-        self.wsproto = WsprotoConnection(ConnectionType.SERVER, extensions)
+        self.extensions = extensions
+        self.wsproto = WsprotoConnection(ConnectionType.SERVER, [*extensions])
         self.backlog = bytearray(early)
         self.step = INFLATE_STEP if extensions else MAX_STEP
         self.owed_pong: events.Pong | None = None
@@ -511,6 +519,8 @@ class WebSocketConnection(Connection):
         """Send our close frame, and wait for the client's (RFC 6455 section 7.1.2)."""
         if self.wsproto.state is ConnectionState.OPEN:
             self.transport.write(self.wsproto.send(events.CloseConnection(code, reason)))
+            for extension in self.extensions:
+                extension.closed = True
             self.exchange.on_disconnect(code, reason)
             self.expect_within(CLOSE_TIMEOUT)
             self.resume_reading()

@@ -13,11 +13,12 @@ from starlette.requests import Request
 
 from miniasgi.asgi import ASGIError, ClientDisconnected
 from miniasgi.observe import debug
-from miniasgi.protocol.connection import TURN
+from miniasgi.protocol.connection import TURN, Arrival
 from miniasgi.protocol.exchange import told_by
-from miniasgi.protocol.http1 import HIGH_WATER, MAX_UNWANTED, ON_EVENT
+from miniasgi.protocol.http1 import HIGH_WATER, MAX_UNWANTED, ON_EVENT, Http1Connection
+from miniasgi.protocol.runtime import ENDED_AT_ONCE
 from tests.applications import echo, hello, read_body, respond
-from tests.memory import DATE, MemoryClient
+from tests.memory import DATE, MemoryClient, MemoryTransport
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -1465,6 +1466,28 @@ async def test_after_a_late_tick_nobody_is_judged():
     client.runtime.tick()
     assert client.written.startswith(b"HTTP/1.1 200 ")
     assert not client.transport.closing
+
+
+async def test_many_that_are_overdue_together_are_ended_a_few_in_each_turn():
+    client = MemoryClient(hello)
+    runtime = client.runtime
+    others = [MemoryTransport(client.loop) for _ in range(3 * ENDED_AT_ONCE)]
+    for transport in others:
+        transport.protocol = Arrival(runtime, Http1Connection)
+        transport.protocol.connection_made(transport)
+    client.now += runtime.config.timeout_keep_alive
+    runtime.ticked = client.now  # not late
+    runtime.tick()
+    closed, most = 0, 0
+    awake = next(transport for transport in others if not transport.closing)
+    awake.protocol.data_received(b"GET / ")  # it has more time, before it was its turn
+    while closed < len(others):
+        before, closed = closed, sum(transport.closing for transport in [*others, client.transport])
+        most = max(most, closed - before)
+        await asyncio.sleep(0)
+    assert most <= ENDED_AT_ONCE
+    assert not awake.closing
+    assert awake.protocol in runtime.connections
 
 
 # ---- more of mistakes ----

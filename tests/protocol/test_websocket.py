@@ -444,6 +444,17 @@ async def test_a_bomb_stops_at_the_limit():
     assert peak < 20 * 2**20
 
 
+async def test_what_comes_behind_our_close_is_not_inflated():
+    async def act(receive, send):
+        await send({"type": "websocket.close"})
+
+    client = await opened(Script(act), b"Sec-WebSocket-Extensions: permessage-deflate")
+    nothing_to_inflate = frame(BINARY, b"\xff" * 10, rsv1=1) + frame(TEXT, b"\xff", fin=0, rsv1=1)
+    await client.send(nothing_to_inflate + frame(CONTINUATION, b"\xff") + close(1000))
+    assert client.transport.closing
+    assert not client.transport.eof_written  # it was the client's close that ended it, not a fault
+
+
 async def test_compressed_messages_do_not_fill_the_inbox_from_one_read():
     compressor = zlib.compressobj(9, wbits=-15)
     data = (compressor.compress(bytes(2**20)) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]

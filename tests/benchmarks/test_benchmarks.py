@@ -1,0 +1,49 @@
+"""The scripts run, each with tiny sizes; what they measure is not for a test to judge."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 120
+
+
+def run(*words):
+    """The output of `python -m …`, and its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert done.stderr == ""
+    return done.stdout, done.returncode
+
+
+@pytest.mark.parametrize(
+    ("case", "loop"),
+    [("download, chunked, 64", "asyncio"), ("compressed 1:2", "uvloop"), ("no answers", "uvloop")],
+)
+def test_backpressure_tells_what_a_case_costs(case, loop):
+    output, code = run(
+        "tests.benchmarks.backpressure",
+        "--loop",
+        loop,
+        "--only",
+        case,
+        "--megabytes",
+        "4",
+        "--connections",
+        "2",
+    )
+    assert code == 0, output
+    head, row = output.splitlines()[1:3]
+    assert head.split()[:4] == ["case", "client", "sent", "app"]
+    assert case in row
+
+
+def test_hostile_tells_how_long_a_healthy_client_waits():
+    crowd = ("--silent", "20", "--slowloris", "3", "--slow-body", "3", "--slow-reader", "3", "--resets", "20")
+    output, _ = run("tests.benchmarks.hostile", "--seconds", "1", *crowd)  # the code is about time
+    assert "20 silent connections: " in output
+    assert "Traceback" not in output
+    assert [line.split()[0] for line in output.splitlines() if " less waits " in line] == ["fresh", "kept"]
