@@ -737,8 +737,8 @@ class Application:
         for _ in range(count):
             await asyncio.sleep(0)
 
-    async def fail(self, call, receive, send, error):
-        raise error
+    async def fail(self, call, receive, send, error, *arguments):
+        raise error(*arguments)
 
     async def leave(self, call, receive, send):
         raise Left
@@ -779,7 +779,8 @@ class Network(MemoryTransport):
         super().__init__(loop)
         self.inbound = []  # pieces that the client has sent; None is the end of its side
         self.ended = False  # the client has ended its side, and the protocol was told
-        self.lost = False
+        self.lost = False  # connection_lost was called, or is in the next turn of the loop
+        self.cut_off = False  # not by the server's close(): by its abort(), or by the network
         self.faults = []
 
     def arrive(self, piece):
@@ -801,6 +802,8 @@ class Network(MemoryTransport):
         self.loop.call_soon(self.deliver)
 
     def write(self, data):
+        if self.cut_off:
+            return
         if self.closing or self.eof_written:
             self.faults.append(f"a write after the end: {bytes(data)!r}")
             return
@@ -812,14 +815,17 @@ class Network(MemoryTransport):
         if not self.closing:
             self.closing = True
             if not self.buffered:
-                self.lose()
+                self.finish()
 
     def abort(self):
-        self.aborted = self.closing = True
+        self.aborted = True
         self.lose()
 
     def lose(self, error=None):
-        self.closing = True
+        self.closing = self.cut_off = True
+        self.finish(error)
+
+    def finish(self, error=None):
         if not self.lost:
             self.lost = True
             self.loop.call_soon(lambda: self.protocol.connection_lost(error))
@@ -837,7 +843,7 @@ class Network(MemoryTransport):
             if not self.lost:
                 self.protocol.resume_writing()
                 if self.closing:
-                    self.lose()
+                    self.finish()
 
     def get_extra_info(self, name, default=None):
         return self if name == "socket" else super().get_extra_info(name, default)
@@ -859,8 +865,19 @@ class Encounter:
         self.runtime = self.client.runtime
         self.transport = self.client.transport
 
-    async def act(self, name, *arguments):
-        getattr(self, name)(*arguments)
+    async def play(self, script, data):
+        """Each step of the script is an action and a number of the loop's turns behind it; it feeds the data."""
+        for (name, *arguments), turns in script:
+            if name == "feed":
+                size = arguments[0]
+                if data:
+                    self.feed(data[:size])
+                data = data[size:]
+            elif name == "give_up":
+                await self.give_up()
+            else:
+                getattr(self, name)(*arguments)
+            await self.client.turns(turns)
 
     def feed(self, piece):
         self.transport.arrive(piece)
@@ -884,11 +901,13 @@ class Encounter:
     def stop(self):
         self.runtime.stop_accepting()
 
-    def give_up(self):
-        """The end of a stop that took too long."""
+    async def give_up(self):
+        """The end of a stop that took too long; Server has waited a turn of the loop at the least."""
         self.runtime.stop_accepting()
+        await asyncio.sleep(0)
         for call in list(self.runtime.calls):
             call.task.cancel()
+        await self.client.turns(3)
         for connection in list(self.runtime.connections):
             connection.give_up()
 
@@ -930,6 +949,10 @@ class Encounter:
         assert not self.application.overlaps, "two requests of one connection were answered at once"
 
 
+# What a rude application raises by itself.
+OWN = (Boom, ASGIError, asyncio.CancelledError, SystemExit, ExceptionGroup)
+
+
 class Listener(logging.Handler):
     """Hears what the server and the loop complain of."""
 
@@ -948,7 +971,7 @@ class Listener(logging.Handler):
 
     def emit(self, record):
         error = record.exc_info[1] if record.exc_info else None
-        own = error is None or isinstance(error, (Boom, ASGIError, asyncio.CancelledError))
+        own = error is None or isinstance(error, OWN)
         if not (self.rude and own and record.msg in self.PROVOKED):
             self.complaints.append((record.getMessage(), error))
 
@@ -966,12 +989,12 @@ def arena():
     def run(coroutine, rude=False):
         listener.complaints.clear()
         listener.rude = rude
+        gc.freeze()  # so that the collection has little to look at
         runner.run(coroutine)
         gc.collect()  # a task whose error nobody has looked at says so when it goes
         assert not listener.complaints, f"complaints: {listener.complaints}"
 
     gc.collect()
-    gc.freeze()  # so that each collection has little to look at
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_exception_handler(listener.on_loop_error)
@@ -986,7 +1009,7 @@ def arena():
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 METHODS = [b"GET", b"GET", b"POST", b"POST", b"POST", b"HEAD", b"OPTIONS", b"M-SEARCH"]
 TARGETS = [b"/", b"/a%20b?c=d", b"/?", b"//x/../y", b"http://y/z", b"http://y:80?q", b"/" + b"a" * 300]
-VERSIONS = [b"HTTP/1.1"] * 9 + [b"HTTP/1.0", b"HTTP/1.2"]
+VERSIONS = [b"HTTP/1.1"] * 15 + [b"HTTP/1.2"]
 CONTENTS = [b"", b"h", b"hello", b"0\r\n\r\n", b"\r\n", b"\r\n0\r\n\r\n" + SMUGGLED, SMUGGLED, b"\0\xff\n" * 40]
 PLAIN_LINES = [
     b"Accept: */*",
@@ -994,7 +1017,6 @@ PLAIN_LINES = [
     b"X: \xe9",
     b"X:\t a\tb ",
     b"Connection: keep-alive",
-    b"Connection: close",
     b"Expect: 100-continue",
     b"Upgrade: h2c",
     b"Content_Length: 5",
@@ -1022,7 +1044,7 @@ ODD_LINES = [
     b"X", b": x", b"X y: z", b"X\t: z", b"X(: z", b"\xe9: z", b"\x00: z",
     b"Host: y", b"Host:", b"Host: a b", b"Host: x/y", b"Host: x@y", b"Host: x:abc", b"Host: [::1]:80", b"Host: [::1",
     b"Host: x,y", b"Host: x\\y", b"Host : x", b"host: x", b"Host: %zz", b"Host: x:80:90", b"Host: \xe9",
-    b"Connection: CLOSE", b"Connection: x, close", b"Connection: closed", b"Connection: Content-Length",
+    b"Connection: close", b"Connection: CLOSE", b"Connection: x, close", b"Connection: closed", b"Connection: Content-Length",
     b"Expect: 200-ok", b"Upgrade: websocket", b"Upgrade: WebSocket\r\nConnection: Upgrade",
     b"X: " + b"x" * 3000,
 ]  # fmt: skip
@@ -1059,8 +1081,8 @@ def one_in(count):
 
 
 @st.composite
-def requests(draw, odd=True):
-    """One request; with `odd`, in about half of the cases with something wrong or strange in it."""
+def requests(draw, odd):
+    """One request; with `odd`, there is something wrong or strange in it."""
     twist = draw(st.sampled_from(TWISTS)) if odd else None
     line = b" ".join(draw(st.tuples(*map(st.sampled_from, (METHODS, TARGETS, VERSIONS)))))
     lines = [b"Host: x", *draw(st.lists(st.sampled_from(PLAIN_LINES), max_size=2))]
@@ -1158,7 +1180,7 @@ def odd_length_of_body(draw, head, body):
 
 
 TWISTS = [
-    *(None,) * 6, odd_line, odd_line, odd_line, odd_lines, odd_request_line, odd_before, odd_end, missing_line, double_line,
+    odd_line, odd_line, odd_line, odd_lines, odd_request_line, odd_before, odd_end, missing_line, double_line,
     odd_version, odd_size, odd_size, odd_chunk_end, odd_chunk_data, odd_trailer, odd_length_of_body,
 ]  # fmt: skip
 
@@ -1177,11 +1199,11 @@ def mutations(draw, data, odd_bytes):
 @st.composite
 def request_streams(draw):
     """Some requests behind one another, cut off at the end now and then."""
-    data = b"".join(draw(st.lists(requests(), min_size=1, max_size=4)))
+    before, after = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    odd = draw(st.sampled_from([True, True, True, False]))
+    data = b"".join(draw(requests(each)) for each in (*(False,) * before, odd, *(False,) * after))
     data = draw(mutations(data, ODD_BYTES))
-    if draw(one_in(6)):
-        data = data[: draw(st.integers(1, len(data)))] if data else data
-    return data
+    return data[: draw(st.integers(1, len(data)))] if draw(one_in(8)) else data
 
 
 # Sizes of the pieces that come one after another, over and over.
@@ -1227,7 +1249,7 @@ async def meet(pieces, *programs, **options):
     turns = encounter.client.turns
     for piece in pieces:
         encounter.feed(piece)
-        await turns(4)
+        await turns(2)
     await turns(40)
     transport = encounter.transport
     closed = transport.closing or transport.eof_written
@@ -1349,3 +1371,131 @@ def test_the_application_sees_the_requests_that_are_there_however_they_are_cut()
     answered.check(0.2)
     refused.check(0.1)
 
+
+
+# ---- HTTP, whatever happens meanwhile and whatever the application does -----------------------------------
+
+ANSWERS = [
+    ("answer", 200, (b"hello",), True),
+    ("answer", 200, (), True),
+    ("answer", 200, (b"a", b"", b"bc"), False),
+    ("answer", 404, (b"x" * 70_000, b"y"), False),
+    ("answer", 204, (), False),
+    ("answer", 304, (b"not to be sent",), False),
+    ("answer", 500, (b"own",), True),
+    ("echo",),
+]
+READS = [("receive",), ("receive", 2), ("read",)]
+PAUSES = [("turns", 1), ("turns", 5), ("wait",)]
+ENDINGS = [("wait_for_end",), ("receive",), *PAUSES]
+WRONG = [
+    {"type": "http.response.body", "body": "text"},
+    {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b\r\nc: d")]},
+    {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"x")]},
+    {"type": "http.response.start", "status": 99},
+    {"type": "http.response.trailers", "headers": []},
+    {"type": "websocket.accept"},
+    {"type": "no such thing"},
+    {},
+]
+RUDE_STEPS = [
+    *ANSWERS, *READS, *PAUSES, *ENDINGS, ("hint",), ("leave",),
+    *(("say", message) for message in WRONG),
+    ("start", 200, ()), ("start", 200, ((b"content-length", b"3"),)), ("start", 200, ((b"connection", b"close"),)),
+    ("part", b"abc", True), ("part", b"", True), ("part", b"", False), ("part", b"abcd", False),
+    ("fail", Boom), ("fail", asyncio.CancelledError), ("fail", SystemExit), ("fail", ExceptionGroup, "", [Boom()]),
+]  # fmt: skip
+
+
+def some(steps, most=1):
+    return st.lists(st.sampled_from(steps), max_size=most)
+
+
+POLITE_PROGRAMS = st.tuples(
+    some(PAUSES), some(READS), some([*PAUSES, ("hint",)]), st.sampled_from(ANSWERS).map(lambda step: [step]), some(ENDINGS)
+).map(lambda parts: list(chain.from_iterable(parts)))  # fmt: skip
+RUDE_PROGRAMS = st.lists(
+    st.sampled_from(RUDE_STEPS) | st.sampled_from(RUDE_STEPS).map(lambda step: ("careless", step)), max_size=5
+)
+TIMES = [1, 4, 6, 11, 31, 61, 130]
+ACTIONS = [
+    *(("feed", size) for size in (1, 2, 10, 17, 30, 60, 100, 1000) * 4),
+    ("eof",), ("lose",), ("hold",), ("hold",), ("take",), ("take",), ("gate",), ("gate",), ("stop",), ("give_up",),
+    *(("time", seconds) for seconds in TIMES),
+]  # fmt: skip
+SCRIPTS = st.lists(
+    st.tuples(st.sampled_from(ACTIONS), st.sampled_from([0, 0, 1, 2, 3, 20])), min_size=1, max_size=14
+).map(lambda script: [*script, (("feed", 10**6), 20)])
+
+
+def check_answers(encounter):
+    """What the client was sent is a valid stream of answers, each of them the application's or an error."""
+    transport, calls = encounter.transport, encounter.application.calls
+    answers, _ = read_answers(transport.written, [call.method for call in calls], encounter.ended)
+    answers = [answer for answer in answers if answer.status]
+    complete = [call for call in calls if call.complete or (call.websocket and call.disconnects)]
+    assert len(answers) >= len([call for call in calls if call.complete]), f"{answers} to {complete}"
+    assert len(answers) <= len(calls) + 1, f"more answers than requests: {answers} to {calls}"
+    for call, answer in zip(calls, answers, strict=False):
+        check_answer(call, answer, transport)
+    for answer in answers[len(calls) :]:
+        assert answer.status >= 400
+    assert all(answer.whole for answer in answers[:-1])
+
+
+def check_answer(call, answer, transport):
+    text = f"{answer} to {call}"
+    if call.websocket:
+        assert answer.status >= 400, text
+        return
+    sent = maybe = call.sent
+    if call.pending and isinstance(call.pending.get("body"), bytes):
+        maybe += call.pending["body"]
+    if call.method == b"HEAD" or call.status in (204, 304):
+        sent = maybe = b""
+    if call.complete:
+        assert answer.status == call.status, text
+        assert answer.body == sent, text
+        assert answer.whole, text
+    elif answer.status != call.status or not maybe.startswith(answer.body):
+        assert answer.status in (400, 408, 431, 500, 501, 503), text  # in the server's own name
+        assert not (call.status and call.sent), f"the server answers in the middle of an answer: {text}"
+    elif answer.whole and not is_framed(answer):
+        assert transport.cut_off, f"a cut answer looks whole: {text}"
+    elif answer.whole:
+        assert (call.pending or {}).get("more_body", True) is not True or not answer.body, text
+
+
+def is_framed(answer):
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in answer.headers)
+
+
+def test_whatever_happens_meanwhile_nothing_is_left_and_the_next_client_is_served():
+    answered, refused = Share(), Share()
+
+    async def one(data, script, programs):
+        reading = read_requests(data)
+        encounter = Encounter(Application(*([("unless_websocket", program)] for program in programs)))
+        await encounter.play(script, data)
+        await encounter.end()
+        check_calls(encounter.application.calls, reading)
+        check_answers(encounter)
+        answered.count(any(call.complete for call in encounter.application.calls))
+        refused.count(b"HTTP/1.1 4" in encounter.transport.written)
+
+    with arena() as run:
+
+        @fuzz(600)
+        @given(
+            request_streams(),
+            SCRIPTS,
+            st.lists(POLITE_PROGRAMS, min_size=1, max_size=3).map(lambda programs: (False, programs))
+            | st.lists(RUDE_PROGRAMS, min_size=1, max_size=3).map(lambda programs: (True, programs)),
+        )
+        def examples(data, script, programs):
+            rude, programs = programs
+            run(one(data, script, programs), rude)
+
+        examples()
+    answered.check(0.2)
+    refused.check(0.02)
