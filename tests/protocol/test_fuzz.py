@@ -9,7 +9,6 @@ By default the examples are always the same ones, and take some seconds. For new
 """
 
 import asyncio
-import base64
 import codecs
 import gc
 import logging
@@ -22,7 +21,6 @@ from itertools import chain, repeat
 from typing import NamedTuple
 
 import h11
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wsproto import events
@@ -120,9 +118,7 @@ TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % TOKEN)
 FIELD = re.compile(rb"(%s):[ \t]*(.*?)[ \t]*" % TOKEN, re.DOTALL)
 VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-HOST = re.compile(
-    rb"([A-Za-z0-9._~!$&'()*+,;=\-]|%[0-9A-Fa-f]{2})+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?"
-)
+HOST = re.compile(rb"([A-Za-z0-9._~!$&'()*+,;=\-]|%[0-9A-Fa-f]{2})+(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
 CHUNK = re.compile(rb"([0-9A-Fa-f]+)([ \t]*)(;.*)?", re.DOTALL)
 PLAIN_TARGET = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@/?%\-]+")
 MAX_LINE = 60_000  # above that, the server's limits count
@@ -685,7 +681,10 @@ class Application:
                     assert not call.whole, "the end of the body came twice"
                     call.body += body
                     call.whole = not more_body
-                case {"type": "websocket.receive", "text": data} | {"type": "websocket.receive", "bytes": data}:
+                case {"type": "websocket.receive", "text": data} | {
+                    "type": "websocket.receive",
+                    "bytes": data,
+                }:
                     call.received.append(data)
                 case {"type": "websocket.disconnect", "code": code}:
                     if not call.disconnects:
@@ -762,8 +761,9 @@ class Application:
             await self.receive(call, receive, send)
             if call.disconnects:
                 raise Left
-            data = call.received[-1]
-            await send({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
+            data = call.received[-1] if call.received else ""
+            with suppress(OSError):  # what has come before the end is still received
+                await send({"type": "websocket.send", "text" if isinstance(data, str) else "bytes": data})
 
     async def close(self, call, receive, send, code=1000):
         await send({"type": "websocket.close", "code": code})
@@ -1010,7 +1010,16 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 METHODS = [b"GET", b"GET", b"POST", b"POST", b"POST", b"HEAD", b"OPTIONS", b"M-SEARCH"]
 TARGETS = [b"/", b"/a%20b?c=d", b"/?", b"//x/../y", b"http://y/z", b"http://y:80?q", b"/" + b"a" * 300]
 VERSIONS = [b"HTTP/1.1"] * 15 + [b"HTTP/1.2"]
-CONTENTS = [b"", b"h", b"hello", b"0\r\n\r\n", b"\r\n", b"\r\n0\r\n\r\n" + SMUGGLED, SMUGGLED, b"\0\xff\n" * 40]
+CONTENTS = [
+    b"",
+    b"h",
+    b"hello",
+    b"0\r\n\r\n",
+    b"\r\n",
+    b"\r\n0\r\n\r\n" + SMUGGLED,
+    SMUGGLED,
+    b"\0\xff\n" * 40,
+]
 PLAIN_LINES = [
     b"Accept: */*",
     b"X:",
@@ -1059,8 +1068,30 @@ ODD_REQUEST_LINES = [
     b"G(T / HTTP/1.1", b"\xe9 / HTTP/1.1", b"HTTP/1.1 200 OK", b"GET /%00%0d%0a%zz HTTP/1.1", b"GET\x00/ HTTP/1.1",
     b"PRI * HTTP/2.0", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x00", b"GET /" + b"a" * 3000 + b" HTTP/1.1",
 ]  # fmt: skip
-ODD_BEFORE = [b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\x00", b"x", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"0\r\n\r\n"]
-ODD_ENDS = [b"\n", b"\r", b"\r\r\n", b"\n\r", b"", b" \r\n", b"\x00\r\n", b"\x0b", b"\r\n\n", b"\n\n", b"\r\n\r\n"]
+ODD_BEFORE = [
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n",
+    b"\r",
+    b" ",
+    b"\x00",
+    b"x",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"0\r\n\r\n",
+]
+ODD_ENDS = [
+    b"\n",
+    b"\r",
+    b"\r\r\n",
+    b"\n\r",
+    b"",
+    b" \r\n",
+    b"\x00\r\n",
+    b"\x0b",
+    b"\r\n\n",
+    b"\n\n",
+    b"\r\n\r\n",
+]
 # Of a chunk of five bytes, for those who can read them.
 ODD_SIZES = [
     b"+5", b"-5", b"0x5", b"0X5", b" 5", b"5 ", b"5\t", b"5 ;a", b"5;", b"5;a", b"5;a=b", b'5;a="b;c"', b"5; a", b"5;a\rb",
@@ -1073,7 +1104,24 @@ ODD_TRAILERS = [
     b"Content-Length: 5", b"Content-Length: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Host: y",
     b"Connection: close", b"T: " + b"t" * 3000,
 ]  # fmt: skip
-ODD_BYTES = [b"\r", b"\n", b"\r\n", b"\x00", b" ", b"\t", b":", b",", b";", b"0", b"5", b"\x0b", b"\xff", b"a", b"\x1c", b"\x85"]
+ODD_BYTES = [
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\x00",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b";",
+    b"0",
+    b"5",
+    b"\x0b",
+    b"\xff",
+    b"a",
+    b"\x1c",
+    b"\x85",
+]
 
 
 def one_in(count):
@@ -1165,7 +1213,12 @@ def odd_chunk_end(draw, head, body):
 
 def odd_chunk_data(draw, head, body):
     at = draw(st.integers(0, (len(body) - 3) // 4)) * 4
-    body[at:at] = [b"5", b"\r\n", draw(st.sampled_from([b"hell", b"hello!", b"hello\r", b"hel\r\n", b""])), b"\r\n"]
+    body[at:at] = [
+        b"5",
+        b"\r\n",
+        draw(st.sampled_from([b"hell", b"hello!", b"hello\r", b"hel\r\n", b""])),
+        b"\r\n",
+    ]
 
 
 def odd_trailer(draw, head, body):
@@ -1372,7 +1425,6 @@ def test_the_application_sees_the_requests_that_are_there_however_they_are_cut()
     refused.check(0.1)
 
 
-
 # ---- HTTP, whatever happens meanwhile and whatever the application does -----------------------------------
 
 ANSWERS = [
@@ -1499,3 +1551,333 @@ def test_whatever_happens_meanwhile_nothing_is_left_and_the_next_client_is_serve
         examples()
     answered.check(0.2)
     refused.check(0.02)
+
+
+# ---- what the client sends: WebSocket ---------------------------------------------------------------------
+
+KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
+OFFERS = [
+    None,
+    None,
+    b"permessage-deflate",
+    b"permessage-deflate; client_max_window_bits",
+    b"permessage-deflate; client_no_context_takeover; server_no_context_takeover",
+    b"permessage-deflate; client_max_window_bits=9; server_max_window_bits=10",
+    b"x-webkit-deflate-frame, permessage-deflate; client_max_window_bits=15",
+]
+MAX_SIZE = 1000  # of a message
+
+
+def handshake(offer):
+    lines = [
+        b"GET /ws?a=b HTTP/1.1", b"Host: x", b"Connection: Upgrade", b"Upgrade: websocket",
+        b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Key: " + KEY,
+    ]  # fmt: skip
+    if offer is not None:
+        lines.append(b"Sec-WebSocket-Extensions: " + offer)
+    return b"\r\n".join((*lines, b"", b""))
+
+
+def encoded(payload, opcode, *, fin=1, rsv=0, mask=b"\x01\xa2\x03\xf4", size=None, form=None):
+    """A frame of the client. `size` and `form` (7, 16 or 64 bits) where its length is not as it should be."""
+    size = len(payload) if size is None else size
+    form = form or (7 if size < 126 else 16 if size < 2**16 else 64)
+    second = 0x80 if mask else 0
+    head = bytes([fin << 7 | rsv << 4 | opcode])
+    match form:
+        case 7:
+            head += bytes([second | size])
+        case 16:
+            head += bytes([second | 126]) + struct.pack("!H", size)
+        case 64:
+            head += bytes([second | 127]) + struct.pack("!Q", size)
+    if mask:
+        payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+    return head + mask + payload
+
+
+TEXTS = [
+    b"",
+    b"hi",
+    "gr\u00fc\u00df \u20ac \U0001f600".encode(),
+    b"a" * 125,
+    b"a" * 126,
+    b"b" * 700,
+    b'{"type": "x"}',
+]
+BROKEN_TEXTS = [
+    b"\xff", b"\xc3", b"\xe2\x82", b"a\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\x80", b"ok\xc3(",
+    b"a" * 999 + b"\xff", b"a" * 1000, b"a" * 1001, b"a" * 1000 + b"\xff",
+]  # fmt: skip
+DATAS = [b"", b"\x00", bytes(range(256)), b"\xff" * 125]
+PINGS = [b"", b"p", b"\xff" * 125]
+CLOSES = [
+    b"",
+    b"\x03\xe8",
+    b"\x03\xe8bye",
+    b"\x03\xe9",
+    b"\x0b\xb8",
+    b"\x13\x87" + b"r" * 123,
+    b"\x03\xf4\xc3\xbc",
+]
+BROKEN_CLOSES = [
+    b"\x03", b"\x03\xe7", b"\x03\xec", b"\x03\xed", b"\x03\xee", b"\x03\xf7", b"\x03\xf8", b"\x0b\xb7", b"\x13\x88",
+    b"\xff\xff", b"\x00\x00", b"\x03\xe8\xff", b"\x03\xe8\xc3",
+]  # fmt: skip
+# Whole frames, each against a rule.
+BROKEN_FRAMES = [
+    *(encoded(b"x", opcode) for opcode in (3, 7, 11, 15)),
+    *(encoded(b"x", 1, rsv=rsv) for rsv in (1, 2, 3, 4, 5, 6, 7)),
+    *(encoded(b"x", opcode, rsv=4) for opcode in (0, 8, 9, 10)),
+    encoded(b"x", 9, rsv=1), encoded(b"hi", 1, mask=b""), encoded(b"", 9, mask=b""), encoded(b"x", 0),
+    encoded(b"x", 9, fin=0), encoded(b"\x03\xe8", 8, fin=0), encoded(b"x" * 126, 9), encoded(b"x" * 200, 8),
+    encoded(b"x" * 10, 10, form=16), encoded(b"hi", 1, form=16), encoded(b"hi", 2, form=64), encoded(b"x" * 200, 1, form=64),
+    encoded(b"", 1, size=2**63, form=64), encoded(b"", 2, size=2**64 - 1, form=64), encoded(b"x", 2, size=2**40, form=64),
+    encoded(b"x", 1, size=2**63 - 1, form=64),
+]  # fmt: skip
+WS_BYTES = [
+    b"\x81",
+    b"\x80",
+    b"\x01",
+    b"\x00",
+    b"\x88",
+    b"\x89",
+    b"\x82",
+    b"\xc1",
+    b"\xff",
+    b"\x7f",
+    b"\xfe",
+    b"a",
+]
+
+
+class Deflater:
+    """What a client compresses, with its context, if it keeps one."""
+
+    def __init__(self, offer):
+        self.keep = b"client_no_context_takeover" not in (offer or b"")
+        self.deflate = None
+
+    def __call__(self, payload):
+        if self.deflate is None or not self.keep:
+            self.deflate = zlib.compressobj(wbits=-9)
+        return (self.deflate.compress(payload) + self.deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+@st.composite
+def frames(draw, deflater, kind):
+    """The frames of a message, a control frame, or something odd; as bytes."""
+    if kind == "ping":
+        return encoded(draw(st.sampled_from(PINGS)), draw(st.sampled_from([9, 9, 10])))
+    if kind == "close":
+        return encoded(draw(st.sampled_from(CLOSES)), 8)
+    if kind == "broken close":
+        return encoded(draw(st.sampled_from(BROKEN_CLOSES)), 8)
+    if kind == "broken frame":
+        return draw(st.sampled_from(BROKEN_FRAMES))
+    if kind == "fake":  # marked as compressed, and it is not
+        return encoded(
+            draw(st.sampled_from([*TEXTS, *DATAS, b"\x03\x00", b"\xca\xc8\x04\x00\x00"])), 1, rsv=4
+        )
+    opcode = draw(st.sampled_from([1, 2]))
+    contents = BROKEN_TEXTS if kind == "broken message" else TEXTS if opcode == 1 else DATAS
+    payload, rsv = draw(st.sampled_from(contents)), 0
+    if kind == "bomb":
+        payload, rsv = deflater(draw(st.sampled_from([b"a" * 1001, b"a" * 100_000]))), 4
+    elif deflater is not None and draw(st.booleans()):
+        payload, rsv = deflater(payload), 4
+    cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=3)))
+    parts = [payload[i:j] for i, j in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+    data = b""
+    for number, part in enumerate(parts):
+        fin = number == len(parts) - 1
+        data += encoded(part, opcode if number == 0 else 0, fin=fin, rsv=rsv if number == 0 else 0)
+        if not fin and draw(one_in(3)):
+            data += encoded(b"between", draw(st.sampled_from([9, 9, 10])))
+    return data
+
+
+@st.composite
+def frame_streams(draw):
+    """(offer of extensions, bytes behind the handshake)."""
+    offer = draw(st.sampled_from(OFFERS))
+    deflater = None if offer is None else Deflater(offer)
+    plain = ["message"] * 4 + ["ping"]
+    odd = ["broken message", "broken close", "broken frame", "close", "close", "fake"]
+    if deflater is not None:
+        odd += ["bomb", "fake"]
+    kinds = draw(st.lists(st.sampled_from(plain), max_size=5))
+    if draw(st.sampled_from([True, True, False])):
+        kinds += [draw(st.sampled_from(odd)), *draw(st.lists(st.sampled_from([*plain, *odd]), max_size=2))]
+    data = b"".join(draw(frames(deflater, kind)) for kind in kinds)
+    return offer, draw(mutations(data, WS_BYTES))
+
+
+# ---- WebSocket --------------------------------------------------------------------------------------------
+
+
+class Told(NamedTuple):
+    """What the client of a WebSocket was told."""
+
+    status: int
+    frames: Frames
+
+
+def read_told(written, ended):
+    answers, rest = read_answers(written, [b"GET"], ended)
+    assert len(answers) <= 1
+    if not answers or answers[0].status != 101:
+        return Told(answers[0].status if answers else 0, FrameReader(masked=False).read(b""))
+    _, _, extensions = agreed_deflate(answers[0].headers)
+    return Told(101, read_server_frames(rest, extensions))
+
+
+def read_client_frames(written, data):
+    """What is in the client's bytes, with the extension that the server has agreed to."""
+    bits, keep = None, True
+    if written.startswith(b"HTTP/1.1 101"):
+        answers, _ = read_answers(written, [b"GET"], False)
+        bits, keep, _ = agreed_deflate(answers[0].headers)
+    return FrameReader(masked=True, deflate=bits, keep=keep, max_size=MAX_SIZE).read(data)
+
+
+def is_prefix(some, of):
+    return list(of[: len(some)]) == list(some)
+
+
+def check_mirror(met, data):
+    """An application that sends all messages back, and a client that sends its bytes and then leaves."""
+    (call,) = met.calls
+    there = read_client_frames(met.written, data)
+    *messages, code = call.received
+    assert messages == there.messages, f"{messages} in {there}"
+    if there.failure:
+        assert code in there.failure, f"{code} for {there}"
+    else:
+        assert code == (1006 if there.code is None else there.code), f"{code} for {there}"
+    told = read_told(met.written, met.ended)
+    assert told.status == 101
+    assert told.frames.pongs == there.pings
+    over = there.code is not None or there.failure
+    assert is_prefix(told.frames.messages, messages)
+    if not over:
+        assert told.frames.messages == messages
+        assert told.frames.code is None
+    else:  # what was not sent back by then, cannot be
+        assert told.frames.code == code
+    assert met.closed == bool(over)
+    return there
+
+
+def test_a_websocket_carries_the_messages_that_are_there_however_they_are_cut():
+    carried, failed = Share(), Share()
+
+    async def both(offer, data, sizes, program):
+        stream = handshake(offer) + data
+        for pieces in ([stream], cut(stream, sizes)):
+            met = await meet(pieces, program, ws_max_size=MAX_SIZE)
+            there = check_mirror(met, data)
+        carried.count(there.messages)
+        failed.count(there.failure)
+
+    with arena() as run:
+
+        @fuzz(500)
+        @given(
+            frame_streams(),
+            CUTS,
+            st.sampled_from([[("accept",), ("mirror",)], [("turns", 3), ("accept",), ("mirror",)]]),
+        )
+        def examples(stream, sizes, program):
+            run(both(*stream, sizes, program))
+
+        examples()
+    carried.check(0.4)
+    failed.check(0.2)
+
+
+WS_STEPS = [
+    ("accept",), ("accept",), ("accept",), ("mirror",), ("mirror", 1), ("mirror", 3), ("receive",), ("receive", 5),
+    ("close",), ("close", 4000), *PAUSES, *ENDINGS, ("leave",), ("answer", 404, (b"no",), True), ("answer", 200, (b"a", b"b"), False),
+    ("say", {"type": "websocket.accept"}), ("say", {"type": "websocket.send", "text": "a" * 3000}),
+    ("say", {"type": "websocket.send", "bytes": b"b"}), ("say", {"type": "websocket.send", "text": None}),
+    ("say", {"type": "websocket.send", "bytes": "text"}), ("say", {"type": "websocket.close", "code": 1006}),
+    ("say", {"type": "websocket.accept", "subprotocol": "not offered"}), ("say", {"type": "http.response.body"}),
+    ("say", {"type": "websocket.accept", "headers": [(b"a", b"b\nc")]}), ("say", {}),
+    ("start", 403, ()), ("part", b"abc", True), ("part", b"", False),
+    ("fail", Boom), ("fail", asyncio.CancelledError), ("fail", SystemExit),
+]  # fmt: skip
+POLITE_WS_PROGRAMS = st.tuples(
+    some(PAUSES),
+    st.just([("accept",)]),
+    some([*PAUSES, ("mirror", 2), ("receive", 2)]),
+    st.sampled_from(
+        [
+            [("mirror",)],
+            [("mirror",)],
+            [("close",), ("wait_for_end",)],
+            [("wait_for_end",)],
+            [("turns", 3)],
+            [("wait",)],
+        ]
+    ),
+).map(lambda parts: list(chain.from_iterable(parts)))
+RUDE_WS_PROGRAMS = st.lists(
+    st.sampled_from(WS_STEPS) | st.sampled_from(WS_STEPS).map(lambda step: ("careless", step)), max_size=6
+)
+# What an application may be told at the end, besides what the client has said: that it is lost, that the
+# server stops, fails, has no pong, or has closed by itself.
+ENDS = {1000, 1006, 1011, 1012, 4000}
+
+
+def check_websocket(encounter, data):
+    """Whatever happened, what the application and the client were told is true."""
+    written = encounter.transport.written
+    there = read_client_frames(written, data)
+    told = read_told(written, encounter.ended)
+    for call in encounter.application.calls:
+        *messages, last = call.received or [None]
+        if not isinstance(last, int):
+            messages = [each for each in call.received if each is not None]
+        else:
+            assert last in ENDS | there.failure | {there.code}, f"{last} for {there}"
+        assert is_prefix(messages, there.messages), f"{messages} in {there}"
+        assert (told.status == 101) >= call.accepted
+        pending = call.pending or {}
+        maybe = [*call.messages, pending.get("text", pending.get("bytes"))]
+        assert is_prefix(call.messages, told.frames.messages)
+        assert is_prefix(told.frames.messages, maybe), f"{told.frames.messages} is more than {maybe}"
+    assert set(told.frames.pongs) <= set(there.pings)
+    assert told.frames.code in ENDS | there.failure | {there.code, None}
+    if told.frames.code is not None and told.frames.code == there.code:
+        return
+    assert told.status in (0, 101, 403, 404, 200, 500, 503), told
+
+
+def test_whatever_happens_meanwhile_a_websocket_tells_both_sides_the_truth():
+    accepted, closed = Share(), Share()
+
+    async def one(offer, data, script, programs):
+        encounter = Encounter(Application(*programs), ws_max_size=MAX_SIZE)
+        await encounter.play(script, handshake(offer) + data)
+        await encounter.end()
+        check_websocket(encounter, data)
+        accepted.count(any(call.accepted for call in encounter.application.calls))
+        closed.count(any(len(call.received) > 1 for call in encounter.application.calls))
+
+    with arena() as run:
+
+        @fuzz(500)
+        @given(
+            frame_streams(),
+            SCRIPTS.map(lambda script: [(("feed", 300), 3), *script]),
+            POLITE_WS_PROGRAMS.map(lambda program: (False, [program]))
+            | RUDE_WS_PROGRAMS.map(lambda program: (True, [program])),
+        )
+        def examples(stream, script, programs):
+            rude, programs = programs
+            run(one(*stream, script, programs), rude)
+
+        examples()
+    accepted.check(0.3)
+    closed.check(0.2)
