@@ -619,6 +619,7 @@ class Application:
         self.programs = programs
         self.calls = []
         self.gate = asyncio.Event()
+        self.network = None  # the transport of the client that it is called for
         self.running = []
         self.overlaps = False
 
@@ -641,7 +642,12 @@ class Application:
     def sender(self, call, send):
         async def recorded(message):
             call.pending = message
-            await send(message)
+            try:
+                await send(message)
+            except Exception:  # nothing of it has been written
+                call.pending = None
+                raise
+            assert not self.network.holds, "send() did not wait for a client that takes nothing"
             call.pending = None
             kind = message["type"]
             if call.complete:
@@ -830,6 +836,11 @@ class Network(MemoryTransport):
             self.lost = True
             self.loop.call_soon(lambda: self.protocol.connection_lost(error))
 
+    @property
+    def holds(self):
+        """The client takes nothing, of a connection that is not at its end."""
+        return self.buffered > 0 and not (self.closing or self.eof_written)
+
     def hold(self):
         """The client takes nothing any more."""
         if not (self.buffered or self.closing):
@@ -863,7 +874,13 @@ class Encounter:
         self.application = application
         self.client = NetworkClient(application, **options)
         self.runtime = self.client.runtime
-        self.transport = self.client.transport
+        self.gave_up = False
+        self.transport = application.network = self.client.transport
+
+    @property
+    def impatient(self):
+        """Whether time was passing: then a connection may end without a reason that shows."""
+        return self.client.now > 1000 or self.gave_up
 
     async def play(self, script, data):
         """Each step of the script is an action and a number of the loop's turns behind it; it feeds the data."""
@@ -903,6 +920,7 @@ class Encounter:
 
     async def give_up(self):
         """The end of a stop that took too long; Server has waited a turn of the loop at the least."""
+        self.gave_up = True
         self.runtime.stop_accepting()
         await asyncio.sleep(0)
         for call in list(self.runtime.calls):
@@ -923,8 +941,13 @@ class Encounter:
         self.take()
         self.application.gate.set()
         await turns()
+        stuck = [call for call in self.application.running if call.pending]
+        assert not stuck, f"send() does not return, and the client has taken everything: {stuck}"
+        self.open = self.transport.reading and not (self.transport.inbound or self.transport.closing)
         self.eof()
         await turns()
+        if self.transport.ended:
+            assert not self.runtime.calls, f"not told that the client has left: {self.runtime.calls}"
         self.ended = self.transport.closing or self.transport.eof_written
         self.lose()
         await turns(40)
@@ -979,6 +1002,14 @@ class Listener(logging.Handler):
         self.complaints.append((context["message"], context.get("exception")))
 
 
+async def cancel_all():
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
 @contextmanager
 def arena():
     """`run(coroutine, rude)`: runs one example, and sees that nobody complains."""
@@ -990,7 +1021,11 @@ def arena():
         listener.complaints.clear()
         listener.rude = rude
         gc.freeze()  # so that the collection has little to look at
-        runner.run(coroutine)
+        try:
+            runner.run(coroutine)
+        except BaseException:
+            runner.run(cancel_all())  # the next example is not to blame for what this one has left
+            raise
         gc.collect()  # a task whose error nobody has looked at says so when it goes
         assert not listener.complaints, f"complaints: {listener.complaints}"
 
@@ -1009,7 +1044,7 @@ def arena():
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 METHODS = [b"GET", b"GET", b"POST", b"POST", b"POST", b"HEAD", b"OPTIONS", b"M-SEARCH"]
 TARGETS = [b"/", b"/a%20b?c=d", b"/?", b"//x/../y", b"http://y/z", b"http://y:80?q", b"/" + b"a" * 300]
-VERSIONS = [b"HTTP/1.1"] * 15 + [b"HTTP/1.2"]
+VERSIONS = [b"HTTP/1.1"] * 18 + [b"HTTP/1.0", b"HTTP/1.2"]
 CONTENTS = [
     b"",
     b"h",
@@ -1165,8 +1200,16 @@ def odd_line(draw, head, body):
     head[at:at] = [draw(st.sampled_from(ODD_LINES)), b"\r\n"]
 
 
-def odd_lines(draw, head, body):
-    odd_line(draw, head, body)
+def odd_framing(draw, head, body):
+    name, values = draw(
+        st.sampled_from([(b"Content-Length: ", ODD_LENGTHS), (b"Transfer-Encoding: ", ODD_CODINGS)])
+    )
+    at = draw(st.integers(1, len(head) // 2)) * 2
+    head[at:at] = [name + draw(st.sampled_from(values)), b"\r\n"]
+
+
+def odd_framings(draw, head, body):
+    odd_framing(draw, head, body)
     odd_line(draw, head, body)
 
 
@@ -1233,7 +1276,7 @@ def odd_length_of_body(draw, head, body):
 
 
 TWISTS = [
-    odd_line, odd_line, odd_line, odd_lines, odd_request_line, odd_before, odd_end, missing_line, double_line,
+    odd_line, odd_line, odd_framing, odd_framing, odd_framings, odd_request_line, odd_before, odd_end, missing_line, double_line,
     odd_version, odd_size, odd_size, odd_chunk_end, odd_chunk_data, odd_trailer, odd_length_of_body,
 ]  # fmt: skip
 
@@ -1493,6 +1536,9 @@ def check_answers(encounter):
     for answer in answers[len(calls) :]:
         assert answer.status >= 400
     assert all(answer.whole for answer in answers[:-1])
+    if transport.aborted and not encounter.impatient:
+        assert answers, "broken off without an answer"
+        assert not (answers[-1].whole and is_framed(answers[-1])), "broken off behind an answer"
 
 
 def check_answer(call, answer, transport):
@@ -1848,6 +1894,8 @@ def check_websocket(encounter, data):
         assert is_prefix(call.messages, told.frames.messages)
         assert is_prefix(told.frames.messages, maybe), f"{told.frames.messages} is more than {maybe}"
     assert set(told.frames.pongs) <= set(there.pings)
+    if encounter.open and told.status == 101 and told.frames.code is None:
+        assert told.frames.pongs[-1:] == there.pings[-1:], "the last ping was not answered"
     assert told.frames.code in ENDS | there.failure | {there.code, None}
     if told.frames.code is not None and told.frames.code == there.code:
         return
