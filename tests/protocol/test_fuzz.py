@@ -463,7 +463,7 @@ class FrameReader:
         if last:
             self.messages.append(("" if self.kind == 1 else b"").join(self.parts))
             self.kind = None
-            if not self.keep:
+            if not self.keep or (self.inflater and self.inflater.eof):  # section 7.2.3.4
                 self.inflater = None
 
 
