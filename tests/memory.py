@@ -79,6 +79,8 @@ class MemoryClient:
     With the `runtime` of another client, it is one more of the same server.
     """
 
+    transport_class = MemoryTransport
+
     def __init__(self, app, *, spawn=None, state=None, access=None, runtime=None, **options):
         self.loop = asyncio.get_running_loop()
         self.now = 1000.0
@@ -89,9 +91,14 @@ class MemoryClient:
         self.runtime.date = DATE
         if spawn is not None:
             self.runtime.start_task = spawn
-        self.transport = MemoryTransport(self.loop)
-        self.transport.protocol = Arrival(self.runtime, Http1Connection)
-        self.transport.protocol.connection_made(self.transport)
+        self.transport = self.connect()
+
+    def connect(self):
+        """The transport of one more connection to the same server."""
+        transport = self.transport_class(self.loop)
+        transport.protocol = Arrival(self.runtime, Http1Connection)
+        transport.protocol.connection_made(transport)
+        return transport
 
     @property
     def connection(self):

@@ -115,10 +115,11 @@ def acceptance(
 
 
 class Deflate(PerMessageDeflate):
-    """wsproto's permessage-deflate, made to leave control frames alone.
+    """wsproto's permessage-deflate, made to leave control frames alone, and to go on behind a final block.
 
     wsproto 1.3 forgets that a message is compressed at a ping between two of its fragments. Control frames
-    may stand there (RFC 6455 section 5.4), and are never compressed (RFC 7692 section 6.1).
+    may stand there (RFC 6455 section 5.4), and are never compressed (RFC 7692 section 6.1). And it inflates
+    all messages as one stream, which a client may end with each of them (RFC 7692 section 7.2.3.4).
 
     Behind our close frame it drops what messages hold: nobody is given them, and to inflate them takes a
     thousand times the client's effort.
@@ -145,7 +146,12 @@ class Deflate(PerMessageDeflate):
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
     ) -> bytes | CloseReason | None:
-        return None if self.control or self.closed else super().frame_inbound_complete(proto, fin)
+        if self.control or self.closed:
+            return None
+        end = super().frame_inbound_complete(proto, fin)
+        if fin and self._decompressor is not None and self._decompressor.eof:
+            self._decompressor = None  # the next message begins a stream of its own
+        return end
 
 
 def negotiate_deflate(request: h11.Request) -> tuple[Deflate, bytes] | None:

@@ -479,6 +479,18 @@ async def test_compressed_messages_do_not_fill_the_inbox_from_one_read():
     assert client.transport.closing
 
 
+async def test_each_compressed_message_may_end_the_stream_of_its_sender():
+    """RFC 7692 section 7.2.3.4, whose message it is: a final block, and a byte behind it."""
+    app = Script()
+    client = await opened(app, b"Sec-WebSocket-Extensions: permessage-deflate")
+    hello = bytes.fromhex("f348cdc9c9070000")
+    await client.send(frame(TEXT, hello, rsv1=1), frame(TEXT, hello[:3], fin=0, rsv1=1))
+    await client.send(frame(CONTINUATION, hello[3:]), frame(TEXT, b"plain"), frame(TEXT, hello, rsv1=1))
+    texts = [message.get("text") for message in app.received[1:]]
+    assert texts == ["Hello", "Hello", "plain", "Hello"]
+    client.transport.lose()
+
+
 async def test_a_client_that_pings_and_does_not_read_gets_one_pong():
     client = await opened(Script())
     client.connection.pause_writing()
