@@ -1,8 +1,9 @@
 """TLSTransport: a transport over a transport; and the handshake before it.
 
 It owns the TLS of one connection: what a protocol writes leaves encrypted, what comes is decrypted. OpenSSL
-is the sans-I/O core, between two memory buffers. It must not know HTTP (but for `not_plain`) or what a connection
-is about, and the connections above it need not know that it is there. Reading the road for the first time, skip it.
+is the sans-I/O core, between two memory buffers. It must not know what a connection is about, nor HTTP, but
+for `not_plain`; and the connections above it need not know that it is there. Reading the road for the first
+time, skip it.
 
 Why not the loop's own TLS (`create_server(ssl=…)`)? Measured with asyncio of Python 3.11 and uvloop 0.23:
 * closing has one time limit, for what is still to be sent and for the client's goodbye together: with LINGER
