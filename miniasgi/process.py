@@ -22,6 +22,7 @@ from .config import ConfigError, make_config, named
 from .explain.awaits import DEPTH, unawaited_heard
 from .listen import open_sockets, url_of
 from .loading import load_app
+from .observe.stalls import stalls_told
 from .server import CLEAN_UP, Server, Stopped
 from .tls_context import tls_context
 from .version import __version__
@@ -60,7 +61,8 @@ async def serve_until_stopped(server: Server, name: str, signals: "Signals") -> 
         async with server:
             enable_loggers()
             announce(server, name)
-            await server.stopped()
+            with stalls_told(server.runtime):
+                await server.stopped()
             log.info("Stopping: running requests have %g s", server.config.timeout_graceful_shutdown)
     except Stopped:
         pass

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 
 
 async def hello(scope, receive, send):
@@ -160,3 +161,10 @@ def make():
 
 
 not_callable = 42
+
+
+async def sleeper(scope, receive, send):
+    """Keeps the loop where it should be given back."""
+    if scope["path"] == "/slow":
+        time.sleep(1.6)
+    await respond(send, b"awake")

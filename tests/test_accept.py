@@ -13,6 +13,7 @@ import pytest
 from miniasgi import Config, Server
 from miniasgi.accept import ACCEPTS, OF_ONE_CLIENT
 from tests.applications import hello
+from tests.conftest import descriptors
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OUT_OF = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL]
@@ -132,14 +133,14 @@ async def test_a_shortage_is_told_once_for_all_sockets(caplog, raw):
 
 @pytest.mark.both_loops
 async def test_a_stop_while_nobody_can_be_accepted_leaves_nothing(failing, raw, caplog):
-    before, descriptors = asyncio.all_tasks(), count_descriptors()
+    before, open_before = asyncio.all_tasks(), descriptors()
     async with failing(*[errno.EMFILE] * 100) as server:
         with socket.create_connection(("127.0.0.1", server.port)):
             while server.acceptor.retry is None:
                 await asyncio.sleep(0)
     assert server.acceptor.retry.cancelled()
     assert asyncio.all_tasks() == before
-    assert count_descriptors() == descriptors
+    assert descriptors() == open_before
 
 
 # ---- the turn in which the server stops ----
@@ -147,10 +148,8 @@ async def test_a_stop_while_nobody_can_be_accepted_leaves_nothing(failing, raw, 
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("turns", range(5))
-async def test_who_is_accepted_as_the_server_stops_is_let_go_and_leaves_nothing(serving, raw, turns):
-    async with serving(hello, lifespan="off") as server:
-        await answered(raw, server)  # uvloop keeps a descriptor for itself from the first client on
-    before, descriptors = asyncio.all_tasks(), count_descriptors()
+async def test_who_is_accepted_as_the_server_stops_is_let_go_and_leaves_nothing(serving, turns):
+    before, open_before = asyncio.all_tasks(), descriptors()
     with contextlib.ExitStack() as stack:
         async with serving(hello, lifespan="off") as server:
             clients = [
@@ -165,7 +164,7 @@ async def test_who_is_accepted_as_the_server_stops_is_let_go_and_leaves_nothing(
         assert not server.runtime.connections
         assert asyncio.all_tasks() == before
         assert [client.recv(100) for client in clients] == [b""] * 3
-    assert count_descriptors() == descriptors
+    assert descriptors() == open_before
 
 
 @pytest.mark.both_loops
@@ -257,7 +256,3 @@ def cpu_time(server):
     with open(f"/proc/{server.popen.pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def count_descriptors():
-    return len(os.listdir("/proc/self/fd"))

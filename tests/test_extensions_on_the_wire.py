@@ -19,6 +19,7 @@ from miniasgi.asgi import ASGIError, ClientDisconnected
 from miniasgi.protocol.exchange import State
 from miniasgi.protocol.file import FilePart
 from tests.applications import hello, read_body
+from tests.conftest import descriptors
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: more than any socket takes at once
 LONG = 200_000_000  # more than a client of TLS takes in that does not read
@@ -180,10 +181,6 @@ async def test_an_empty_file_is_an_empty_body(tmp_path):
     (tmp_path / "empty").touch()
     async with serve(sending(start(), path_of(tmp_path / "empty"))) as server, httpx.AsyncClient() as client:
         assert (await client.get(server.url)).content == b""
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.both_loops

@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "server": {
         *("accept", "asgi", "config", "explain", "lifespan", "listen", "observe", "protocol", "tls_context"),
     },
-    "process": {"asgi", "config", "explain", "listen", "loading", "server", "tls_context", "version"},
+    "process": {
+        *("asgi", "config", "explain", "listen", "loading", "observe", "server", "tls_context", "version"),
+    },
     "check": {"asgi", "check", "config", "explain", "lifespan", "loading", "observe", "process", "server"},
     "__init__": {"config", "process", "server", "version"},
     "options": {"config"},

@@ -368,19 +368,32 @@ async def test_a_client_that_does_not_know_who_signed_the_certificate_is_told_of
     assert "alert unknown ca (the client does not know who signed the server's certificate)" in caplog.text
 
 
-async def test_plain_http_on_a_tls_port_is_closed(tls, raw, secure, quiet, caplog):
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT"])
+async def test_plain_http_on_a_tls_port_is_told_what_the_port_serves(tls, secure, quiet, caplog, method):
     caplog.set_level("INFO")
     async with tls(hello) as server:
-        reader, writer = await raw(server)
-        writer.write(GET)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
-        assert re.search(
-            r"No TLS with 127\.0\.0\.1:\d+: http request \(this port serves https\)", caplog.text
-        )
-        writer.close()
+        async with httpx.AsyncClient() as client:
+            answer = await client.request(method, server.url.replace("https", "http"))
+        assert answer.status_code == 400
+        assert answer.headers["connection"] == "close"
+        assert answer.headers["date"]
+        if method != "HEAD":
+            assert answer.text.startswith("This port serves https: ")
+            assert answer.text.count("\n") == 1
+        [told] = [each.getMessage() for each in caplog.records if each.name == "miniasgi"]
+        assert re.fullmatch(r"No TLS with 127\.0\.0\.1:\d+: http request \(this port serves https\)", told)
         reader, writer = await secure(server)
         writer.write(GET)
         await reader.readuntil(b"hello")
+
+
+async def test_the_answer_to_plain_http_arrives_though_the_client_goes_on_sending(tls, raw, quiet):
+    async with tls(hello) as server:
+        reader, writer = await raw(server)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + bytes(2_000_000))
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert answer.endswith(b" for a WebSocket.\n")
 
 
 async def test_a_client_that_leaves_in_mid_handshake_is_no_news(tls, raw, client_context, quiet):

@@ -47,7 +47,7 @@ class Stall:
         self.task = task
 
 
-# Called from the watchdog's thread, once a stall, while it lasts.
+# Called once a stall: from the watchdog's thread while it lasts, and from the loop when it is over.
 OnStall = Callable[[Stall], None]
 
 
@@ -58,9 +58,10 @@ class Watchdog:
     the machine gave to this process.
     """
 
-    def __init__(self, limit: float, on_stall: OnStall) -> None:
+    def __init__(self, limit: float, on_stall: OnStall, on_over: OnStall | None = None) -> None:
         self.limit = limit
         self.on_stall = on_stall
+        self.on_over = on_over
         self.period = limit / LOOKS
         self.over = threading.Event()
         self.beaten = 0.0  # when the loop beat last
@@ -89,6 +90,8 @@ class Watchdog:
         stall, self.stall = self.stall, None
         if stall is not None:  # it began between two beats: halfway, for want of better knowledge
             stall.seconds = max(stall.seconds, now - before - self.period / 2)
+            if self.on_over is not None:
+                self.on_over(stall)
         self.beaten = now
         self.timer = self.loop.call_later(self.period, self.beat)
 
@@ -118,8 +121,8 @@ class Watchdog:
         lines = places(stack[within[-1] + 1 :] if importing else stack)
         task = asyncio.current_task(self.loop)
         if lines and self.beaten == seen:  # it did not go on while we looked
-            self.stall = Stall(lines, importing, seconds, task)
-            self.on_stall(self.stall)
+            self.stall = stall = Stall(lines, importing, seconds, task)
+            self.on_stall(stall)  # not self.stall: the next beat may have taken it away already
 
     def running(self) -> list[FrameLine]:
         """What the loop runs of the application's, the innermost line first; empty where that is nothing."""

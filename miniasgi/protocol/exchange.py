@@ -98,7 +98,7 @@ class ApplicationCall:
     __slots__ = (
         "scope",
         "state",  # where the application stands
-        "task",  # runs the application; set by `start`
+        "task",  # runs the application
         "waiters",  # who waits in receive() for news from the wire
         "wire",  # the protocol below
     )
@@ -140,11 +140,13 @@ class ApplicationCall:
 
         The client is answered before anything is told: what goes wrong in the telling is not its affair.
         """
-        runtime = self.wire.runtime
+        runtime, task = self.wire.runtime, asyncio.current_task()
+        if task is not None:
+            self.task = task  # an eager one runs before `start` has it
         try:
             returned = await runtime.app(self.scope, self.receive, self.send)  # type: ignore[func-returns-value]
         except asyncio.CancelledError as error:
-            state, task = self.end(error), asyncio.current_task()
+            state = self.end(error)
             if task is None or not task.cancelling():  # not by us, but by something that it waited for
                 self.log_error(error, state)
             raise

@@ -13,8 +13,9 @@ reading order: `intake`.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from http import HTTPStatus
+from itertools import groupby
 from typing import Any
 
 import h11
@@ -335,7 +336,7 @@ class Http1Connection(Connection):
         # h11 frames whatever has a length, and hands it back as it is.
         pieces = self.frame(part, None)
         try:
-            for piece in pieces:
+            for piece in joined(pieces):
                 if isinstance(piece, FilePart):
                     await self.send_file(piece)
                 else:
@@ -415,7 +416,7 @@ class Http1Connection(Connection):
         if size <= SMALL_WRITE:
             self.transport.write(b"".join(parts))
         else:
-            for part in parts:
+            for part in joined(parts):
                 self.transport.write(part)
 
     def want_body(self) -> None:
@@ -604,6 +605,15 @@ ON_EVENT: dict[type, Callable[[Http1Connection, Any], None]] = {
     h11.Data: Http1Connection.on_data,
     h11.EndOfMessage: Http1Connection.on_end_of_message,
 }
+
+
+def joined(parts: Iterable[Any]) -> Iterator[Any]:
+    """The parts, those that are small and next to each other as one: each write is a packet of its own."""
+    for large, run in groupby(parts, lambda part: isinstance(part, FilePart) or len(part) > SMALL_WRITE):
+        if large:
+            yield from run
+        else:
+            yield b"".join(run)
 
 
 def head_fault(lines: Headers, error: h11.LocalProtocolError) -> str:

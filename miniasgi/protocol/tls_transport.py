@@ -1,8 +1,9 @@
 """TLSTransport: a transport over a transport; and the handshake before it.
 
 It owns the TLS of one connection: what a protocol writes leaves encrypted, what comes is decrypted. OpenSSL
-is the sans-I/O core, between two memory buffers. It must not know HTTP or what a connection is about, and the
-connections above it need not know that it is there. Reading the road for the first time, skip it.
+is the sans-I/O core, between two memory buffers. It must not know what a connection is about, nor HTTP, but
+for `not_plain`; and the connections above it need not know that it is there. Reading the road for the first
+time, skip it.
 
 Why not the loop's own TLS (`create_server(ssl=…)`)? Measured with asyncio of Python 3.11 and uvloop 0.23:
 * closing has one time limit, for what is still to be sent and for the client's goodbye together: with LINGER
@@ -60,6 +61,8 @@ class Handshake(Connection):
         except ssl.SSLError as error:
             log_failure(self.transport, error)
             self.transport.write(self.outgoing.read())  # the alert, which says why
+            if error.reason == HTTP_REQUEST:
+                self.transport.write(not_plain(self.runtime.date))
             self.close(linger=True)
         else:
             self.succeed()
@@ -263,9 +266,28 @@ def log_failure(transport: asyncio.BaseTransport, error: ssl.SSLError) -> None:
     )
 
 
-# What OpenSSL's reasons are about.
+def not_plain(date: bytes) -> bytes:
+    """The answer to who speaks HTTP without TLS, in the one language that this client understands.
+
+    nginx and Go's net/http give it, too, with the same status. Of HTTP no more is known here than this.
+    """
+    body = b"This port serves https: the URL begins with https:// here, or wss:// for a WebSocket.\n"
+    lines = (
+        b"HTTP/1.1 400 Bad Request",
+        b"date: " + date,
+        b"server: miniasgi",
+        b"content-type: text/plain; charset=utf-8",
+        b"content-length: %d" % len(body),
+        b"connection: close",
+    )
+    return b"\r\n".join((*lines, b"", body))
+
+
+# How OpenSSL calls what begins as a request of HTTP does.
+HTTP_REQUEST = "HTTP_REQUEST"
+# What its reasons are about.
 FAILURES = {
-    "HTTP_REQUEST": " (this port serves https)",
+    HTTP_REQUEST: " (this port serves https)",
     "CERTIFICATE_VERIFY_FAILED": " (none of the authorities given has signed the client's)",
     "SSLV3_ALERT_BAD_CERTIFICATE": " (the client does not take the server's)",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": " (the client does not take the server's)",

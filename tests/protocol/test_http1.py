@@ -56,6 +56,18 @@ async def test_a_small_response_is_one_write_with_date_and_server():
     assert client.transport.writes == [expected]
 
 
+@pytest.mark.parametrize("length", [(), [(b"content-length", b"1000000")]], ids=["chunked", "length"])
+async def test_of_a_large_response_what_is_small_and_stands_together_is_one_write(length):
+    """Each write is a packet of its own, and h11 gives a head in as many pieces as it has lines."""
+    body = bytes(1_000_000)
+    client = MemoryClient(answering(body, headers=length))
+    await client.send(GET)
+    head, large, *end = client.transport.writes
+    assert large == body
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert end == ([] if length else [b"\r\n0\r\n\r\n"])
+
+
 async def test_the_applications_own_date_and_server_stay():
     client = MemoryClient(answering(headers=[(b"Date", b"a"), (b"Server", b"b"), (b"content-length", b"0")]))
     await client.send(GET)
