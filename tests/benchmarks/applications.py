@@ -6,6 +6,7 @@ application that receives nothing cannot know that its client has left.
 """
 
 import asyncio
+import ctypes
 import gc
 import json
 import os
@@ -25,6 +26,7 @@ class Counts:
 
 
 counts = Counts()
+LIBC = ctypes.CDLL(None)
 PAUSE = 0.02  # between two events of a stream
 SNAPSHOTS = []  # the first one that tracemalloc took
 
@@ -128,9 +130,14 @@ async def release(query, receive, send):
 
 
 async def status(query, receive, send):
-    """The process as it sees itself; with `collect=1` after a collection of garbage."""
+    """The process as it sees itself; with `collect=1` after a collection of garbage.
+
+    With `trim=1` what is free goes back to the system: how much malloc keeps is a matter of chance.
+    """
     if query.get("collect") == "1":
         gc.collect()
+    if query.get("trim") == "1" and hasattr(LIBC, "malloc_trim"):
+        LIBC.malloc_trim(0)
     told = {
         "pid": os.getpid(),
         "tasks": len(asyncio.all_tasks()) - 1,  # without this one

@@ -15,7 +15,7 @@ if it is broken the exit code is 1. The columns, all of MB, MiB and counts:
     kept          a connection: what of that growth was still there when the clients had left
     left          descriptors and calls of the application that were there too many then
     median, worst what the healthy client waited for an answer, in ms: on a fresh connection or a kept one;
-                  the worst is without the time in which other processes had the processor
+                  both without the time in which other processes had the processor
     noise         the worst of what it waited in the same time for itself, without a server
 """
 
@@ -37,6 +37,7 @@ from .served import MB, MIB, Served, add_server_options, table
 PROMISED_GROWTH = 2 * MIB  # a connection
 STILL = 1.0  # nothing moves any more: for so many seconds
 REST = 10.0  # the server may take so long to see that all clients have left
+PATIENCE = 10.0  # the most that an answer may take meanwhile
 SAMPLE = 0.1  # seconds between two looks at the process
 INTERVAL = 0.05  # seconds between two requests of the healthy client
 PIECE = 64 * 1024
@@ -198,12 +199,14 @@ class Pressure:
     def __init__(self, server: Served, case: Case) -> None:
         self.server = server
         self.case = case
+        server.patience = PATIENCE
         self.before = server.status("?collect=1")
         self.memory = server.rss  # at the start
         self.descriptors = server.descriptors
         self.client_sent = self.app_sent = self.app_got = 0
         self.growth = 0  # the most that there was
         self.kept = 0  # of the growth, when the clients had left
+        self.unanswered = False  # it did not even say how it is, within PATIENCE
         self.left = (0, 0)  # descriptors and calls that are there too many then
 
     async def press(self, connections: int, total: int, seconds: float) -> None:
@@ -214,7 +217,7 @@ class Pressure:
             end = time.monotonic() + seconds
             moved, seen = time.monotonic(), -1
             while time.monotonic() < min(end, moved + STILL):
-                cpu = self.server.cpu
+                began, busy = time.monotonic(), self.server.busy
                 await asyncio.sleep(SAMPLE)
                 self.growth = max(self.growth, self.server.rss - self.memory)
                 status = await asyncio.to_thread(self.server.status)
@@ -223,29 +226,36 @@ class Pressure:
                 self.app_got = status["received"] - self.before["received"]
                 moving = self.client_sent + self.app_sent + self.app_got
                 # A server at work moves something: TCP tells the sender late that there is room again.
-                if moving != seen or self.server.cpu - cpu > SAMPLE / 2:
+                at_work = (self.server.busy - busy) / (time.monotonic() - began)
+                if moving != seen or at_work > 0.5:
                     moved, seen = time.monotonic(), moving
                 for task in tasks:
                     if task.done():
                         task.result()
+        except TimeoutError:
+            self.unanswered = True
         finally:
             for sender, task in zip(senders, tasks, strict=True):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
                 sender.sock.close()
-        await asyncio.to_thread(self.server.get, "/release")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.to_thread(self.server.get, "/release")
         await asyncio.sleep(STILL)  # what the healthy client sees of this is in its figures
 
     def rest(self) -> None:
         """Wait until the server has seen that the clients have left, and look at what is left of them."""
         end = time.monotonic() + REST
         while True:
-            calls = self.server.status("?collect=1")["calls"] - self.before["calls"]
-            self.left = (self.server.descriptors - self.descriptors, calls)
-            if max(self.left) <= 0 or time.monotonic() > end:
+            with contextlib.suppress(TimeoutError):
+                calls = self.server.status("?collect=1")["calls"] - self.before["calls"]
+                self.left = (self.server.descriptors - self.descriptors, calls)
+                if max(self.left) <= 0:
+                    break
+                self.server.get("/release")
+            if time.monotonic() > end:
                 break
-            self.server.get("/release")
             time.sleep(SAMPLE)
         self.kept = self.server.rss - self.memory
 
@@ -282,11 +292,13 @@ def measure(case: Case, arguments: argparse.Namespace) -> tuple[list[str], list[
         f"{growth:.2f}",
         f"{max(pressure.kept, 0) / count / MIB:.2f}",
         f"{left[0]} {left[1]}",
-        "/".join(f"{at(healthy.samples[kind], 0.5):.1f}" for kind in ("fresh", "kept")),
+        "/".join(f"{at(healthy.samples[kind + LESS], 0.5):.1f}" for kind in ("fresh", "kept")),
         "/".join(f"{at(healthy.samples[kind + LESS], 1):.0f}" for kind in ("fresh", "kept")),
         f"{at(healthy.samples['itself'], 1):.0f}",
     ]
     wrong = [f"a healthy client: {error}" for error in healthy.errors[:3]]
+    if pressure.unanswered:
+        wrong.append(f"no answer to anybody within {PATIENCE:g} s")
     if growth * MIB >= PROMISED_GROWTH:
         wrong.append(f"the process grew by {growth:.2f} MiB a connection")
     if max(left) > 0:

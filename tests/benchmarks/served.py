@@ -60,6 +60,7 @@ class Served:
         values = {"python": sys.executable, "peer": peer_python, "loop": loop, "app": APPLICATION}
         self.command = [word.format(**values) for word in words] + list(options)
         self.core = core
+        self.patience = 30.0  # seconds for an answer to `get`
         self.tls = tls  # the context that its clients need, where it speaks TLS
         self.lines = deque(maxlen=KEPT_LINES)  # the last of its output
         self.tracebacks = 0  # in all of its output
@@ -134,14 +135,22 @@ class Served:
         fields = self.proc("stat").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def busy(self):
+        """Seconds in which its first thread ran so far, or would have, had there been a processor."""
+        ran, waited, _ = self.proc("schedstat").split()
+        return (int(ran) + int(waited)) / 1e9
+
     # ---- what the application says ----
 
     def get(self, path):
         """The body of a GET on a connection of its own."""
         if self.tls is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.patience)
         else:
-            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=self.tls)
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=self.patience, context=self.tls
+            )
         with contextlib.closing(connection):
             connection.request("GET", path, headers={"Connection": "close"})
             answer = connection.getresponse()
