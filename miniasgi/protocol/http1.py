@@ -259,10 +259,12 @@ class Http1Connection(Connection):
         # The framing is h11's: ASGI has transfer-encoding ignored, and a 204 has no length (RFC 9110
         # section 8.6). Trailers stand behind chunks, which a length rules out (RFC 9112 section 7.1.2).
         without_length = status == 204 or (trailers and self.takes_trailers)
-        lines = self.with_date_and_server(headers, LENGTHLESS_OWNS if without_length else RESPONSE_OWNS)
+        ours = LENGTHLESS_OWNS if without_length else RESPONSE_OWNS
         # A client that was promised to be asked for its body, and was not, may send it or not: after that
         # nobody could tell a body from a request. (RFC 9110 section 10.1.1)
-        if self.runtime.stopping or self.h11.they_are_waiting_for_100_continue:
+        closes = self.runtime.stopping or self.h11.they_are_waiting_for_100_continue
+        lines = self.with_date_and_server(headers, (*ours, b"connection") if closes else ours)
+        if closes:
             lines.append((b"connection", b"close"))
         try:
             self.head = h11.Response(status_code=status, headers=lines, reason=REASONS.get(status, b""))
