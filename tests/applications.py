@@ -69,6 +69,23 @@ async def stuck(scope, receive, send):
             await asyncio.sleep(0.05)
 
 
+async def swallowing(scope, receive, send):
+    """Takes no cancellation for an answer."""
+    if scope["type"] == "http":
+        print("will not end", flush=True)
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+
+
+async def stubborn(scope, receive, send):
+    """What does not want to end, by its path: /stuck, /swallowing; an endless stream or WebSocket elsewhere."""
+    app = {"/stuck": stuck, "/swallowing": swallowing}.get(scope.get("path"), endless)
+    await app(scope, receive, send)
+
+
 async def slow(scope, receive, send):
     """Answers after a second."""
     if scope["type"] == "http":

@@ -145,12 +145,11 @@ def test_nginx_and_we_read_the_same_requests_out_of_the_same_bytes(behind):
     what matters is that we never see one that it has not seen.
     """
     for request, *_ in (*REFUSED.values(), *TAKEN.values()):
-        with behind.connected() as client:
-            with suppress(ConnectionResetError):  # by nginx, which does not close in stages
-                client.sendall(request + SMUGGLED)
-                client.shutdown(socket.SHUT_WR)
-                while client.recv(65536):
-                    pass
+        with behind.connected() as client, suppress(ConnectionResetError):  # nginx does not close in stages
+            client.sendall(request + SMUGGLED)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
     served = [request for request, _, given in behind.said() if given == "200"]
     assert served == behind.application.requests
     assert len(served) > len(TAKEN)

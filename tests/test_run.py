@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
 import ssl
@@ -118,6 +119,32 @@ def test_what_is_open_ends_within_the_graceful_timeout(process, loop, opened, ap
             with pytest.raises(ConnectionClosed) as caught:
                 websocket.recv()
             assert caught.value.rcvd.code == 1012
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_stop_finishes_in_time_whatever_will_not_end_and_names_it(process, loop, opened):
+    """The time of a stop, and one second to clean up in; what goes on even then is left behind."""
+    server = process("tests.applications:stubborn", "--loop", loop, "--timeout-graceful-shutdown", "1")
+    with connect(server.url.replace("http", "ws")) as websocket:
+        stream = opened(server, b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert stream.recv(100)
+        opened(server, b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.wait_for("is stuck")
+        opened(server, b"GET /swallowing HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.wait_for("will not end")
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < 6
+        with pytest.raises(ConnectionClosed) as caught:
+            websocket.recv()
+        assert caught.value.rcvd.code == 1012
+    for path in ("/stream", "/stuck", "/swallowing"):
+        cancelled = f"GET {path} from 127.0.0.1:[0-9]+: still running when the server stopped; cancelled"
+        assert re.search(cancelled, server.output)
+    assert re.findall(r"GET (\S+) .* goes on in spite of being cancelled; left behind", server.output) == [
+        "/swallowing"
+    ]
+    assert "Traceback" not in server.output
 
 
 @pytest.mark.parametrize("loop", LOOPS)

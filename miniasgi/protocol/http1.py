@@ -7,7 +7,7 @@ before it is complete.
 
 Rules: one pump, never re-entered, and `write_body` never starts the next request. State changes after the
 bytes were made. What a response is made of leaves in one `transport.write` where it is small. Next in
-reading order: `intake`.
+reading order: `strict`.
 """
 
 import asyncio

@@ -104,7 +104,10 @@ class Intake:
 
     def piece(self) -> bytes:
         """The next bytes for h11; empty until there are enough. Raises BadRequest."""
-        return CUT[self.stage](self) if len(self) else b""
+        piece = CUT[self.stage](self) if len(self) else b""
+        if piece and self.at == len(self.data):  # an idle connection does not keep what h11 has
+            self.data, self.at, self.checked = b"", 0, 0
+        return piece
 
     def cut_head(self) -> bytes:
         # "SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (section 2.2)

@@ -335,3 +335,13 @@ async def test_the_default_limits_are_those_of_the_options():
     ):
         _, answer, _ = await exchange(request)
         assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+# ---- what is kept ----
+
+
+async def test_nothing_is_kept_of_a_request_that_was_read():
+    for request in (get(), post(b"Content-Length: 200000", body=bytes(200_000)), with_chunks(200_000)):
+        _, answer, client = await exchange(request)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert client.connection.intake.data == b""
