@@ -373,6 +373,22 @@ async def test_a_sender_waits_while_the_application_does_not_receive():
     assert got == [body + b"rest"]
 
 
+async def test_a_sender_of_small_chunks_waits_before_they_take_much_memory():
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    client = MemoryClient(app)
+    await client.send(chunked())
+    sent = 0
+    while client.transport.reading:
+        await client.send(b"1\r\nx\r\n" * 100)
+        sent += 100
+    assert sent <= 1100
+    [call] = client.runtime.calls
+    call.task.cancel()
+    await client.turns()
+
+
 async def test_a_sender_of_pipelined_requests_waits_too():
     go_on = asyncio.Event()
 

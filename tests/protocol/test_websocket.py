@@ -444,6 +444,30 @@ async def test_a_bomb_stops_at_the_limit():
     assert peak < 20 * 2**20
 
 
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_a_message_in_many_fragments_takes_little_more_than_its_bytes(opcode):
+    got = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        got.append(await receive())
+
+    client = await opened(app)
+    tracemalloc.start()
+    try:
+        await client.send(frame(opcode, b"ab", fin=0))
+        for _ in range(100):
+            await client.send(frame(CONTINUATION, b"ab", fin=0) * 1000)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000  # 200,002 of them are the message's
+    await client.send(frame(CONTINUATION, b"!"))
+    [message] = got
+    assert (message.get("text") or message["bytes"].decode()) == "ab" * 100_001 + "!"
+
+
 async def test_what_comes_behind_our_close_is_not_inflated():
     async def act(receive, send):
         await send({"type": "websocket.close"})
