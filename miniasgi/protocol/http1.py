@@ -128,7 +128,8 @@ class Http1Connection(Connection):
                 go_on = ON_EVENT[type(event)](self, event)
                 taken += 1
         except h11.RemoteProtocolError as error:
-            self.on_peer_error(error)
+            # h11 raises it from a frame that holds it: a ring, with all that our frame holds.
+            self.on_peer_error(error.with_traceback(None))
         finally:
             self.pumping = False
         if self.current:
