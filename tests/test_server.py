@@ -9,17 +9,21 @@ import sys
 import threading
 from pathlib import Path
 
+import h11
 import httpx
 import pytest
 import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from wsproto.connection import Connection as WsprotoConnection
 
 from miniasgi import Config, Server
 from miniasgi.accept import ACCEPTS
 from miniasgi.config import UsageError
 from miniasgi.lifespan import StartupFailed
 from miniasgi.listen import AddressError
+from miniasgi.protocol.connection import Connection
+from miniasgi.protocol.exchange import ApplicationCall
 from tests.applications import echo, failing_startup, hello, respond, slow_startup, with_lifespan
 
 
@@ -576,3 +580,37 @@ async def test_a_stream_that_only_sends_ends_soon_after_its_client_left(serving,
         await reader.readuntil(b"xxx")
         writer.close()
         await asyncio.wait_for(ended.wait(), 1)
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"no request\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+    ],
+    ids=["a request", "a mistake", "a WebSocket"],
+)
+async def test_nothing_of_a_connection_that_is_over_waits_for_the_garbage_collector(serving, data):
+    kinds = (Connection, ApplicationCall, h11.Connection, WsprotoConnection)
+
+    def alive():
+        return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+    async with serving(echo) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            before = alive()
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(data)
+            assert (await reader.read(1000)).startswith(b"HTTP/1.1 ")
+            assert alive() > before
+            writer.close()
+            async with asyncio.timeout(10):
+                while alive() > before:
+                    await asyncio.sleep(0.01)
+        finally:
+            gc.enable()

@@ -127,6 +127,7 @@ class Http1Connection(Connection):
         except BadRequest as error:
             self.refuse(error.status, str(error), error.headers)
         except h11.RemoteProtocolError as error:
+            error.with_traceback(None)  # h11 raises it from a frame that holds it: a ring, with all of ours
             self.refuse(error.error_status_hint, rule_behind(error))
         finally:
             self.pumping = False

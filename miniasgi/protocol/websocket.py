@@ -377,7 +377,7 @@ class WebSocketConnection(Connection):
     __slots__ = (
         "awaiting_pong",  # a ping was sent and not answered yet
         "backlog",  # bytes that wsproto was not given yet
-        "exchange",  # the ASGI side
+        "exchange",  # the ASGI side; until the transport is released
         "extensions",  # what was agreed on in the handshake
         "loose",  # how many of `parts`, the last ones, are as they came
         "owed_pong",  # the answer to the client's last ping, while it does not take what we write
@@ -410,7 +410,7 @@ class WebSocketConnection(Connection):
         self.awaiting_pong = False
 
     def __repr__(self) -> str:
-        return f"<WebSocketConnection {self.wsproto.state.name} {self.exchange}>"
+        return f"<WebSocketConnection {self.wsproto.state.name} {getattr(self, 'exchange', None)}>"
 
     def begin(self) -> None:
         """The application has accepted: take what came behind the handshake, and begin to ping."""
@@ -521,7 +521,7 @@ class WebSocketConnection(Connection):
 
     def want_body(self) -> None:
         """The application has taken a message: read on if that made room."""
-        if self.reading_paused and not self.exchange.crowded:
+        if self.current and self.reading_paused and not self.exchange.crowded:
             self.pump()
 
     def app_failed(self, status: int, page: Page | None) -> None:
@@ -569,6 +569,8 @@ class WebSocketConnection(Connection):
 
     def on_released(self) -> None:
         self.exchange.on_disconnect()
+        # It has us for its wire: a ring, in which 300 KB of zlib would wait for the garbage collector.
+        del self.exchange
         self.runtime.log_access(self.visit, 101, self.sent)
 
 

@@ -459,6 +459,7 @@ async def test_a_message_in_many_fragments_takes_little_more_than_its_bytes(opco
         await client.send(frame(opcode, b"ab", fin=0))
         for _ in range(100):
             await client.send(frame(CONTINUATION, b"ab", fin=0) * 1000)
+            await client.turns(2000 // TURN)
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
