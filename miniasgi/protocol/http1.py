@@ -46,6 +46,9 @@ MAX_UNWANTED = 256 * 1024
 # Up to here, joining the parts of a response costs less than a second write.
 SMALL_WRITE = 64 * 1024
 
+# How h11 begins to say that a request is not whole, and no more of it can come.
+LEFT = ("peer unexpectedly closed connection", "peer closed connection without sending complete message body")
+
 # Headers that an application cannot set: in a response, in one without a length, when it accepts a WebSocket.
 RESPONSE_OWNS = (b"transfer-encoding",)
 LENGTHLESS_OWNS = (*RESPONSE_OWNS, b"content-length")
@@ -232,8 +235,11 @@ class Http1Connection(Connection):
         return False
 
     def on_peer_error(self, error: h11.RemoteProtocolError) -> None:
-        """The client broke a rule of HTTP: say which, and close. If it just left in mid-request: close."""
-        if self.h11.trailing_data[1]:
+        """The client broke a rule of HTTP: say which, and close. If it just left in mid-request: close.
+
+        What is wrong in a request may be found after the client has ended its side, which is no leaving.
+        """
+        if self.h11.trailing_data[1] and str(error).startswith(LEFT):
             self.client_left()
         else:
             self.refuse(error.error_status_hint, peer_error_text(error))
