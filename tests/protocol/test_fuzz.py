@@ -344,6 +344,43 @@ def take(data, at, count, body):
     return at + count
 
 
+BODY = b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"GET / HTTP/1.1\nHost: x\r\n\r\n", "a bare LF"),
+        (b"GET / HTTP/1.1\r\nHost: x\rA: b\r\n\r\n", "a bare CR in a head"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: b\x01\r\n\r\n", "a control character"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n", "an obs-fold"),
+        (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", "a header line"),
+        (b"GET / HTTP/1.1\r\n\r\n", "no Host"),
+        (b"GET / HTTP/1.2\r\n\r\n", "no Host in HTTP/1.2"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "two Hosts"),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "an invalid Host"),
+        (b"GET /\r\n\r\n", "the request line"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "another HTTP"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", "a Content-Length"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n\r\n", "a repeated Content-Length"),
+        (b"GET / HTTP/1.1\r\nContent-Length: 5\r\n" + BODY, "a transfer coding and a length"),
+        (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + BODY, "a transfer coding"),
+        (b"GET / HTTP/1.0\r\n" + BODY, "a transfer coding in HTTP/1.0"),
+        (b"GET / HTTP/1.1\r\n" + BODY + b"0x5\r\n", "a chunk size"),
+        (b"GET / HTTP/1.1\r\n" + BODY + b"5 \r\n", "white space behind a chunk size"),
+        (b"GET / HTTP/1.1\r\n" + BODY + b"0" * 16 + b"5\r\n", "a long chunk size"),
+        (b"GET / HTTP/1.1\r\n" + BODY + b"5;a\x00\r\n", "a control character"),
+        (b"GET / HTTP/1.1\r\n" + BODY + b"5\r\nhello!\r\n", "the end of a chunk"),
+    ],
+)
+def test_the_reader_stops_at_what_could_be_taken_in_two_ways(data, reason):
+    good = b"POST /?a HTTP/1.1\r\nContent-Length: 2\r\nHost: x\r\n\r\nhi"
+    reading = read_requests(good + data)
+    assert reading.requests[0] == Asked(b"POST", b"/?a", b"hi", True, frozenset(), False)
+    assert reason in [flaw.reason for flaw in reading.flaws]
+    assert not any(asked.whole for asked in reading.requests[1:])
+
+
 # ---- a strict reader of frames (RFC 6455, RFC 7692) -------------------------------------------------------
 
 
@@ -1055,7 +1092,7 @@ def arena(new_event_loop=asyncio.new_event_loop):
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 METHODS = [b"GET", b"GET", b"POST", b"POST", b"POST", b"HEAD", b"OPTIONS", b"M-SEARCH"]
 TARGETS = [b"/", b"/a%20b?c=d", b"/?", b"//x/../y", b"http://y/z", b"http://y:80?q", b"/" + b"a" * 300]
-VERSIONS = [b"HTTP/1.1"] * 18 + [b"HTTP/1.0", b"HTTP/1.2"]
+VERSIONS = [b"HTTP/1.1"] * 24 + [b"HTTP/1.0", b"HTTP/1.0", b"HTTP/1.2"]
 CONTENTS = [
     b"",
     b"h",
@@ -1526,7 +1563,7 @@ RUDE_PROGRAMS = st.lists(
 TIMES = [1, 4, 6, 11, 31, 61, 130]
 ACTIONS = [
     *(("feed", size) for size in (1, 2, 10, 17, 30, 60, 100, 1000) * 4),
-    ("eof",), ("lose",), ("hold",), ("hold",), ("take",), ("take",), ("gate",), ("gate",), ("stop",), ("give_up",),
+    ("eof",), ("lose",), *[("hold",)] * 5, *[("take",)] * 3, ("gate",), ("gate",), ("stop",), ("give_up",),
     *(("time", seconds) for seconds in TIMES),
 ]  # fmt: skip
 SCRIPTS = st.lists(
