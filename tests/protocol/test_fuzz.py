@@ -2051,3 +2051,18 @@ def descriptors_stay():
     before = len(os.listdir("/dev/fd"))
     yield
     assert len(os.listdir("/dev/fd")) == before, "descriptors are left"
+
+
+def test_each_odd_line_beside_each_framing():
+    """The most dangerous pairs are left to no chance: what makes two requests of one, or one of two."""
+    framings = [b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"]
+    bodies = [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n"]
+
+    async def one(data):
+        check_polite(await meet([data], POLITE[0]), read_requests(data))
+
+    with arena() as run:
+        for line in ODD_LINES:
+            for framing, body in zip(framings, bodies, strict=True):
+                for lines in (line + b"\r\n" + framing, framing + line + b"\r\n"):
+                    run(one(b"POST / HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n" + body + SMUGGLED))
