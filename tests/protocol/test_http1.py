@@ -181,6 +181,24 @@ async def test_connection_close_of_either_side_closes():
     assert client.transport.closing
 
 
+async def test_a_broken_request_is_refused_though_its_client_has_ended_its_side_meanwhile():
+    """It came behind another, which was being answered; with the end of the client's side behind both."""
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go_on.wait()
+        await respond(send)
+
+    client = MemoryClient(app)
+    await client.send(GET, b"GET / HTTP/1.1\r\nHost : x\r\n\r\n")
+    await client.end()
+    go_on.set()
+    await client.turns()
+    assert client.written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"HTTP/1.1 400 Bad Request\r\n" in client.written
+    assert client.transport.closing
+
+
 async def test_pipelined_requests_are_answered_in_order_and_one_at_a_time():
     running = 0
     gates = [asyncio.Event() for _ in range(3)]
