@@ -72,9 +72,8 @@ class StallLog:
         """Whose task it is that was running."""
         if stall.task is None:
             return "A callback"
-        for call in list(
-            self.runtime.calls
-        ):  # a copy: the loop may go on just now, and a call be without task
+        calls = list(self.runtime.calls)  # the loop may go on just now, and make one that has no task yet
+        for call in calls:
             if getattr(call, "task", None) is stall.task:
                 return call.name
         return f"The task {stall.task.get_name()}"
@@ -94,6 +93,4 @@ class Place:
 
 
 REMEDY = "Call it by `await asyncio.to_thread(...)`, or take one that is awaited in its place"
-ONCE = (
-    "It is an import, which takes its time only once: at the top of a module it comes before the first client"
-)
+ONCE = "It is an import, which takes its time only once: at the top of a module it comes before any client"
