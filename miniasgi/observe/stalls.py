@@ -72,8 +72,7 @@ class StallLog:
         """Whose task it is that was running."""
         if stall.task is None:
             return "A callback"
-        calls = list(self.runtime.calls)  # the loop may go on just now, and make one that has no task yet
-        for call in calls:
+        for call in list(self.runtime.calls):  # a copy: the loop may go on just now
             if getattr(call, "task", None) is stall.task:
                 return call.name
         return f"The task {stall.task.get_name()}"
