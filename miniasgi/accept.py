@@ -112,7 +112,7 @@ class Acceptor:
         if self.told:
             self.told = False
             seconds = self.loop.time() - self.told_last
-            log.warning("Clients are accepted again, after %.1f s; those who waited have been", seconds)
+            log.warning("Clients are accepted again, after %.1f s; those who waited are among them", seconds)
 
     # ---- the end ----
 

@@ -274,19 +274,15 @@ async def test_an_access_log_that_fails_is_not_the_clients_affair(scene, monkeyp
     assert len(faults(caplog)) == 1 + 2 + 1  # the one at the end of the scene
 
 
-async def test_a_task_that_cannot_be_made_ends_the_connection(scene, caplog):
+async def test_a_task_that_cannot_be_made_ends_the_connection(scene, monkeypatch, caplog):
+    def start_task(coroutine, **_):
+        raise Fault
+
     async with scene() as it:
-        loop, reader_writer = asyncio.get_running_loop(), await it.open()
-
-        def factory(loop, coroutine, **options):
-            if coroutine.__name__ == "run":
-                raise Fault
-            return asyncio.Task(coroutine, loop=loop, **options)
-
-        loop.set_task_factory(factory)
-        try:
+        other = await it.open()
+        with monkeypatch.context() as patch:
+            patch.setattr(it.server.runtime, "start_task", start_task)
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-                await ask(*reader_writer)
-        finally:
-            loop.set_task_factory(None)
+                await ask(*other)
+        assert not it.server.runtime.calls
     assert len(faults(caplog)) == 1

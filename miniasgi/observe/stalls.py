@@ -92,6 +92,4 @@ class Place:
 
 
 REMEDY = "Call it by `await asyncio.to_thread(...)`, or take one that is awaited in its place"
-ONCE = (
-    "It is an import, which takes its time only once: at the top of a module it comes before the first client"
-)
+ONCE = "It is an import, which takes its time only once: at the top of a module it comes before any client"

@@ -130,7 +130,7 @@ class ApplicationCall:
         runtime.calls.add(self)
         try:
             self.task = runtime.spawn(run)
-        except BaseException:  # by a task factory of the application's own
+        except BaseException:  # a task factory of the application's own, which Python 3.11 asks
             run.close()
             runtime.forget_call(self)
             raise

@@ -66,9 +66,9 @@ def guarded(transport: asyncio.Transport, callback: Callable[[], None]) -> None:
     try:
         callback()
     except Exception as error:
+        transport.abort()
         text = "A fault of the server's own ends the connection with %s: %r"
         log.error(text, client_of(transport), transport.get_protocol(), exc_info=error)
-        transport.abort()
 
 
 def client_of(transport: asyncio.BaseTransport) -> str:
