@@ -32,6 +32,7 @@ from wsproto.extensions import PerMessageDeflate
 
 from miniasgi import Config, Server
 from miniasgi.asgi import ASGIError
+from tests.conftest import descriptors
 from tests.memory import MemoryClient, MemoryTransport
 
 EXAMPLES = os.environ.get("MINIASGI_FUZZ_EXAMPLES")
@@ -2030,9 +2031,9 @@ async def settled(server):
 
 @contextmanager
 def descriptors_stay():
-    before = len(os.listdir("/dev/fd"))
+    before = descriptors()
     yield
-    assert len(os.listdir("/dev/fd")) == before, "descriptors are left"
+    assert descriptors() == before, "descriptors are left"
 
 
 def test_each_odd_line_beside_each_framing():
