@@ -5,6 +5,7 @@ logging, and Python's warnings. The order: address and certificate, then the app
 """
 
 import asyncio
+import gc
 import importlib.util
 import logging
 import os
@@ -61,12 +62,31 @@ async def serve_until_stopped(server: Server, name: str, signals: "Signals") -> 
         async with server:
             enable_loggers()
             announce(server, name)
+            spare_collections()
             with stalls_told(server.runtime):
                 await server.stopped()
             log.info("Stopping: running requests have %g s", server.config.timeout_graceful_shutdown)
     except Stopped:
         pass
     log.info("Stopped")
+
+
+def spare_collections() -> None:
+    """Let full garbage collections be short and rare: nobody is served while one lasts.
+
+    What there is by now, the modules and the application, stays: it is not looked at again (72 ms each time,
+    with Django and FastAPI). And of what comes later the young is looked at as ever, the old less often: with
+    2,000 connections that came and went, a full collection every 10 s made a client wait for 100 ms. An
+    application that has set its own thresholds keeps them.
+    """
+    gc.collect()
+    gc.freeze()
+    young, middle, old = gc.get_threshold()
+    if old == PYTHONS_OWN:
+        gc.set_threshold(young, middle, 10 * PYTHONS_OWN)
+
+
+PYTHONS_OWN = 10  # up to Python 3.13; later ones collect in steps
 
 
 class Signals:

@@ -7,6 +7,8 @@ import signal
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -20,6 +22,7 @@ from miniasgi.config import ConfigError
 from miniasgi.lifespan import StartupFailed
 from miniasgi.listen import AddressError
 from tests.applications import failing_startup, hello
+from tests.conftest import ROOT
 
 LOOPS = ["asyncio", "uvloop"]
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -315,3 +318,29 @@ if {when == "at import"}:
     server = process(f"{tmp_path}/configures.py:app")
     assert httpx.get(server.url).text == "hello"
     server.wait_for('"GET / HTTP/1.1" 200')
+
+
+def test_the_garbage_collector_is_kept_from_what_stays():
+    """In an interpreter of its own: freezing is for ever."""
+    code = """
+import gc, sys, threading
+import miniasgi
+from tests.applications import with_lifespan
+
+async def app(scope, receive, send):
+    async def told(message):
+        await send(message)
+        if message["type"] == "lifespan.startup.complete":
+            threading.Timer(0.3, miniasgi.process.signal.raise_signal, (15,)).start()
+    await with_lifespan(scope, receive, told)
+
+if len(sys.argv) > 1:
+    gc.set_threshold(500, 5, 5)
+before = gc.get_threshold()
+miniasgi.run(app, port=0)
+print(gc.get_freeze_count() > 10_000, before[:2] == gc.get_threshold()[:2], gc.get_threshold()[2])
+"""
+    for arguments, told in (((), "True True 100"), (("own",), "True True 5")):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+        assert done.stdout.splitlines()[-1] == told

@@ -23,7 +23,7 @@ import h11
 from ..asgi import ClientDisconnected, Scope
 from ..explain.messages import Unsendable, are_links, pair_fault
 from ..explain.shown import shown
-from .connection import TURN, Connection
+from .connection import SHARE, TURN, Connection
 from .exchange import Exchange, Headers
 from .file import FilePart
 from .intake import Intake
@@ -462,6 +462,7 @@ class Http1Connection(Connection):
         self.h11.start_next_cycle()
         self.request = self.response = None
         self.sent = self.unwanted = 0
+        self.share = SHARE
         if self.writing_paused:
             self.expect_taking()  # it is measured by `sent`
         self.expect_request()

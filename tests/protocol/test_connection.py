@@ -6,6 +6,7 @@ import math
 import pytest
 
 from miniasgi.asgi import ClientDisconnected
+from miniasgi.protocol.connection import SHARE
 from tests.applications import hello, respond
 from tests.memory import MemoryClient
 from tests.protocol.test_websocket import handshake
@@ -220,3 +221,20 @@ async def test_a_file_that_the_client_does_not_take_is_given_up(serving, raw, tm
             await asyncio.sleep(0.01)
         assert type(errors[0]) is ClientDisconnected
         assert not server.runtime.connections
+
+
+@pytest.mark.parametrize("opening", [GET, handshake()], ids=["http", "websocket"])
+async def test_who_sends_much_to_a_quick_client_gives_others_a_turn(opening):
+    """The socket takes megabytes at once, so that backpressure alone would let it go on for long."""
+    app = Streaming()
+    client = MemoryClient(app)
+    client.connection.data_received(opening)
+    before = most = 0
+    for _ in range(50):
+        await asyncio.sleep(0)
+        written = sum(map(len, client.transport.writes))
+        before, most = written, max(most, written - before)
+    assert SHARE < most < SHARE + 2 * len(PART)
+    client.transport.lose()
+    await client.turns()
+    assert not client.runtime.calls
