@@ -21,7 +21,7 @@ from .asgi import Application
 from .config import Config
 from .explain.application import check_application
 from .lifespan import Lifespan, StartupFailed
-from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
+from .listen import close_all, open_sockets, start_listening, url_of
 from .observe import debug
 from .observe.access import log_request
 from .observe.conversation import Recorded
@@ -153,11 +153,7 @@ class Server:
     def listen(self, tls: ssl.SSLContext | None) -> None:
         """From here on clients are accepted."""
         for sock in self.sockets:
-            try:
-                reuse_address(sock)
-                sock.listen(self.config.backlog)
-            except OSError as error:  # another server bound the address as we did, and listened first
-                raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
+            start_listening(sock, self.config.backlog)
         first = Http1Connection if tls is None else partial(Handshake, tls, Http1Connection)
         self.acceptor = Acceptor(self.runtime.loop, self.sockets, partial(Arrival, self.runtime, first))
 
