@@ -35,6 +35,8 @@ log = logging.getLogger("miniasgi")
 
 # How long a cancelled request may take to clean up.
 CLEAN_UP = 1.0
+# Turns of the loop until it has read what a new connection was sent: one that begins to, and one that does.
+ARRIVING_TURNS = 2
 
 
 class Stopped(StartupFailed):
@@ -169,12 +171,22 @@ class Server:
         self.acceptor.close()
         close_all(self.sockets)  # so that clients go elsewhere, rather than wait
         try:
+            await self.arrived()
             self.runtime.stop_accepting()
             await self.unless(self.at_once, self.quiet())
         finally:  # also where the caller's own task is cancelled while it waits
             await self.cancel_calls()
             self.clock.cancel()
             await self.unless(self.at_once, self.lifespan.shutdown())
+
+    async def arrived(self) -> None:
+        """Return when requests have been read that had reached this machine: they are running ones.
+
+        Nearly each client that asks anew for each request would else meet a reset, whenever a server stops.
+        """
+        await self.acceptor.settled()
+        for _ in range(ARRIVING_TURNS):
+            await asyncio.sleep(0)
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""

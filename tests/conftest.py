@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -125,13 +126,19 @@ async def raw():
 class ServerProcess:
     """`python -m miniasgi serve …` on a free port. Made by the fixture `process`, which ends it."""
 
-    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True, before="", shell=""):
+    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True, before="", shell="", group=None):
         command = [sys.executable, "-m", "miniasgi", "serve", app, "--port", "0", *options]
         if before or shell:  # limits; redirections
             command = ["sh", "-c", f"{before} exec {shlex.join(command)} {shell}"]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})}
         self.popen = subprocess.Popen(
-            command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=group,  # 0: one of its own, as a shell gives each command
         )
         self.lines = []
         self.changed = threading.Condition()
@@ -151,11 +158,11 @@ class ServerProcess:
             self.lines.append("")  # the end
             self.changed.notify_all()
 
-    def wait_for(self, text, timeout=30):
-        """The first line of output with this text in it."""
+    def wait_for(self, text, timeout=30, nth=1):
+        """The first line of output with this text in it, or the nth one."""
 
         def found():
-            return next((line for line in self.lines if text in line), None)
+            return next(itertools.islice((line for line in self.lines if text in line), nth - 1, None), None)
 
         with self.changed:
             self.changed.wait_for(

@@ -22,8 +22,10 @@ from ..server import CLEAN_UP
 
 VARIABLE = "MINIASGI_INHERITANCE"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# How long a child may take that is to end at once: for what it cancels to clean up, and for what is left then.
+# How long a child may take that is to end at once: for what it cancels to clean up, and for what is left.
 LAST = 2 * CLEAN_UP + 1.0
+# And how long until its loop turns, without which nothing of that happens.
+TURN = 0.5
 
 
 class Inheritance(NamedTuple):
@@ -89,7 +91,9 @@ class ChildSignals(Signals):
         os.read(self.lifeline, 1)
         if self.server is not None:
             self.server.stop(at_once=True)
-            time.sleep(LAST)
+            time.sleep(TURN)
+            if self.server.at_once.is_set():
+                time.sleep(LAST - TURN)
         os._exit(1)
 
 
