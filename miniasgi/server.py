@@ -35,8 +35,6 @@ log = logging.getLogger("miniasgi")
 
 # How long a cancelled request may take to clean up.
 CLEAN_UP = 1.0
-# Turns of the loop until it has read what a new connection was sent: one that begins to, and one that does.
-ARRIVING_TURNS = 2
 
 
 class Stopped(StartupFailed):
@@ -185,8 +183,7 @@ class Server:
         Nearly each client that asks anew for each request would else meet a reset, whenever a server stops.
         """
         await self.acceptor.settled()
-        for _ in range(ARRIVING_TURNS):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop, in which it reads
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""
