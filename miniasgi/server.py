@@ -169,21 +169,23 @@ class Server:
         self.acceptor.close()
         close_all(self.sockets)  # so that clients go elsewhere, rather than wait
         try:
-            await self.arrived()
-            self.runtime.stop_accepting()
+            await self.stop_accepting()
             await self.unless(self.at_once, self.quiet())
         finally:  # also where the caller's own task is cancelled while it waits
             await self.cancel_calls()
             self.clock.cancel()
             await self.unless(self.at_once, self.lifespan.shutdown())
 
-    async def arrived(self) -> None:
-        """Return when requests have been read that had reached this machine: they are running ones.
+    async def stop_accepting(self) -> None:
+        """Let go who is idle, once the requests have been read that had reached this machine.
 
-        Nearly each client that asks anew for each request would else meet a reset, whenever a server stops.
+        Nearly every client with a connection for each request would else meet a reset when a server stops.
         """
-        await self.acceptor.settled()
-        await asyncio.sleep(0)  # a turn of the loop, in which it reads
+        try:
+            await self.acceptor.settled()
+            await asyncio.sleep(0)  # a turn of the loop, in which it reads
+        finally:
+            self.runtime.stop_accepting()
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""

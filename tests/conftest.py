@@ -142,7 +142,7 @@ class ServerProcess:
         )
         self.lines = []
         self.changed = threading.Condition()
-        self.reader = threading.Thread(target=self.read)
+        self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
         if announced:
             self.url = re.search(r"https?://\S+", self.wait_for(" serves "))[0]
@@ -176,9 +176,10 @@ class ServerProcess:
         self.popen.send_signal(number)
 
     def wait(self, timeout=30):
-        """Wait for the end; the exit code."""
+        """Wait for the end, also of each process that has its output; the exit code."""
         code = self.popen.wait(timeout)
-        self.reader.join()
+        self.reader.join(timeout)
+        assert not self.reader.is_alive(), "a process of the server's has not ended"
         return code
 
     def stop(self, number=signal.SIGTERM, timeout=30):

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import queue
 import re
 import signal
 import socket
+import sys
 import threading
 import time
+import types
 
 import httpx
 import pytest
@@ -17,7 +20,7 @@ import miniasgi
 from miniasgi import cli
 from miniasgi.config import UsageError
 from miniasgi.reload.parent import names
-from miniasgi.reload.watch import Code, by_time
+from miniasgi.reload.watch import Code, by_time, watched
 from tests.applications import hello
 from tests.conftest import ROOT
 
@@ -301,6 +304,16 @@ def test_a_signal_to_the_parent_shuts_the_application_down(project):
     assert "shut down" in server.output
 
 
+def is_refused_soon(server):
+    """Whether clients are refused, from a moment on: the child says that it stops, and then closes its sockets."""
+    for _ in range(1000):
+        try:
+            socket.create_connection(("127.0.0.1", server.port)).close()
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("path", ["/stuck", "/blocking"])
 def test_a_second_signal_ends_at_once(project, opened, path):
     server = project.serve("--timeout-graceful-shutdown", "60")
@@ -309,6 +322,7 @@ def test_a_second_signal_ends_at_once(project, opened, path):
     server.send_signal(signal.SIGINT)
     if path == "/stuck":
         server.wait_for("Stopping")
+        assert is_refused_soon(server)
     begun = time.monotonic()
     assert server.stop(signal.SIGTERM) == 0
     assert time.monotonic() - begun < 8
@@ -325,6 +339,23 @@ def test_a_child_ends_with_its_parent(project, opened, path):
     assert time.monotonic() - begun < 10
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port))
+
+
+def test_a_fault_of_the_watching_is_told_and_ends_both(project, tmp_path_factory):
+    faulty = tmp_path_factory.mktemp("faulty")
+    (faulty / "watchfiles.py").write_text(
+        "import os, time\n"
+        "def watch(*folders, **options):\n"
+        "    while not os.path.exists('go'):\n"
+        "        yield set()\n"
+        "        time.sleep(0.01)\n"
+        "    raise OSError('nothing to see')\n"
+    )
+    server = project.serve(env={"PYTHONPATH": f"{faulty}{os.pathsep}{ROOT}"})
+    assert get(server) == "one"
+    (project.folder / "go").touch()
+    assert server.wait() == 1
+    assert "OSError: nothing to see" in server.output
 
 
 # ---- what cannot be ---------------------------------------------------------------------------------------
@@ -384,6 +415,19 @@ def test_new_changed_replaced_and_removed_code_is_a_change_and_nothing_else_is(t
     moved.unlink()
     (tmp_path / "link.py").symlink_to("nothing")
     assert code.changed() == {moved}
+
+
+def test_where_watchfiles_cannot_watch_it_is_done_without(tmp_path, monkeypatch):
+    def watch(*folders, **options):
+        raise OSError("OS file watch limit reached")
+        yield
+
+    monkeypatch.setitem(sys.modules, "watchfiles", types.SimpleNamespace(watch=watch))
+    told = queue.SimpleQueue()
+    with watched([tmp_path], told.put) as how:
+        assert how == "looked at every 1 s, for watchfiles fails: OS file watch limit reached"
+        (tmp_path / "new.py").touch()
+        assert told.get(timeout=30) == {tmp_path / "new.py"}
 
 
 def test_looking_takes_a_tenth_of_the_time_at_most(monkeypatch):

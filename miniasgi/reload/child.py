@@ -70,11 +70,10 @@ def serve_inherited(app: str, inheritance: Inheritance, **options: Any) -> None:
 class ChildSignals(Signals):
     """What signals do in a child, and the end of its lifeline."""
 
-    told = f"Ctrl+C, or SIGTERM to process {os.getppid()}, stops it"
-
     def __init__(self, lifeline: int) -> None:
         super().__init__()
         self.lifeline = lifeline
+        self.told = f"Ctrl+C, or SIGTERM to process {os.getppid()}, stops it"
 
     def __enter__(self) -> Self:
         super().__enter__()

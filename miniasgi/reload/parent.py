@@ -21,7 +21,7 @@ from socket import socket
 from typing import Any, NamedTuple
 
 from ..config import Config, UsageError, make_config, named
-from ..listen import open_sockets, start_listening
+from ..listen import close_all, open_sockets, start_listening
 from ..process import choose_loop, configure_logging
 from ..server import CLEAN_UP
 from ..tls_context import tls_context
@@ -54,10 +54,10 @@ def serve_reloading(app: str, reload_dir: Sequence[str] = (), **options: Any) ->
     folders = folders_of_code(app, config, reload_dir)
     events: SimpleQueue[Event] = SimpleQueue()
     with ExitStack() as stack:
+        stack.enter_context(signals_told(events.put))
         sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
         for sock in sockets:
             start_listening(sock, config.backlog)
-        stack.enter_context(signals_told(events.put))
         with held():
             how = stack.enter_context(watched(folders, events.put))
         log.info("Reloads when a *.py file changes below %s; %s", " or ".join(map(str, folders)), how)
@@ -96,7 +96,7 @@ def signals_told(tell: Callable[[signal.Signals], None]) -> Iterator[None]:
 class Parent:
     """One child after another. Made by `serve_reloading`; it ends when a signal comes."""
 
-    def __init__(self, sockets: Sequence[socket], events: SimpleQueue[Event], limit: float) -> None:
+    def __init__(self, sockets: list[socket], events: SimpleQueue[Event], limit: float) -> None:
         self.sockets = sockets  # listening
         self.events = events
         self.limit = limit  # seconds that a child may take to stop
@@ -108,13 +108,20 @@ class Parent:
             forget_bytecode(self.changed)
             self.changed = set()
             self.child = Child(self.sockets, self.events.put)
-            while not (self.asked or self.changed):
-                self.take(None)
-            if self.changed:
-                log.info("Reloading: %s changed", names(self.changed))
-            elif self.child.ended:  # which otherwise says it
-                log.info("Stopped")
-            self.stop(self.child)
+            try:
+                self.until_replaced(self.child)
+                self.stop(self.child)
+            finally:  # also where the watching has failed
+                self.child.let_go()
+
+    def until_replaced(self, child: "Child") -> None:
+        """Return when there is a reason to stop this child, which may have ended by itself."""
+        while not (self.asked or self.changed):
+            self.take(None)
+        if self.changed:
+            log.info("Reloading: %s changed", names(self.changed))
+        elif child.ended:  # which otherwise says it
+            log.info("Stopped")
 
     def stop(self, child: "Child") -> None:
         """As the promise is: in time; at once, after a second signal; by force, where neither helps."""
@@ -131,7 +138,7 @@ class Parent:
                 time.monotonic() - began,
             )
             child.popen.kill()
-        child.close()
+        child.waiting.join()
 
     def await_end(self, child: "Child", seconds: float, signals: int) -> None:
         """Return when the child has ended, the time is over, or more than so many signals have come."""
@@ -150,6 +157,7 @@ class Parent:
                 self.child.on_end(event.code)
             case signal.Signals():
                 self.asked += 1
+                close_all(self.sockets)  # as each server does, so that clients go elsewhere
             case Exception():
                 raise event
             case changed:
@@ -188,11 +196,6 @@ class Child:
         if not self.asked:
             how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
             log.error("Process %d has ended (%s); the next change starts it again", self.popen.pid, how)
-
-    def close(self) -> None:
-        """Return when nothing of it is left."""
-        self.waiting.join()
-        self.let_go()
 
 
 def forget_bytecode(changed: Iterable[Path]) -> None:
