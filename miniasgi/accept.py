@@ -80,6 +80,7 @@ class Acceptor:
                 arrival = self.loop.create_task(self.arrive(client))
                 self.arriving.add(arrival)
                 arrival.add_done_callback(self.arriving.discard)
+        self.recover()
 
     async def arrive(self, client: socket.socket) -> None:
         """Make the client's transport, which from then on has the socket."""

@@ -21,6 +21,7 @@ from .lifespan import StartupFailed
 from .options import add_option, environment_options, flag, misspelt_variables, spelling_of
 from .other_servers import stands_here
 from .process import run
+from .reload import inherited, serve_inherited, serve_reloading
 from .version import __version__
 
 STOPPED, UNEXPECTED, WRONG_USE, STARTUP_FAILED = 0, 1, 2, 3
@@ -70,13 +71,23 @@ COMMANDS = ("serve", "check")
 APPLICATION = re.compile(r":[A-Za-z_]|\.py$")  # what looks like one
 
 
-def serve_command(app: str, **options: Any) -> int:
-    for text in misspelt_variables(os.environ):
-        print(f"miniasgi: {text}", file=sys.stderr)
+def serve_command(app: str, reload: bool = False, reload_dir: Sequence[str] = (), **options: Any) -> int:
+    inheritance = inherited(os.environ)
+    if inheritance is None:  # a child need not say it again
+        for text in misspelt_variables(os.environ):
+            print(f"miniasgi: {text}", file=sys.stderr)
     environment = environment_options(os.environ)
     spelling.set(spelling_of(options, environment))
+    options = {**environment, **options}
+    if reload_dir and not reload:
+        raise UsageError("--reload-dir has no effect without --reload")
     try:
-        run(app, **{**environment, **options})
+        if inheritance is not None:
+            serve_inherited(app, inheritance, **options)
+        elif reload:
+            serve_reloading(app, reload_dir, **options)
+        else:
+            run(app, **options)
     except UsageError:
         raise
     except StartupFailed as error:
@@ -187,6 +198,16 @@ def make_parser() -> argparse.ArgumentParser:
         add_option(serving, each)
         if each.name in LOADING:
             add_option(checking, each)
+    serving.add_argument(
+        "--reload", action="store_true", help="load the application anew when its code changes"
+    )
+    serving.add_argument(
+        "--reload-dir",
+        action="append",
+        metavar="TEXT",
+        help="folder whose code is watched; may be given more than once "
+        "(default: this one, --app-dir, and that of APP)",
+    )
     checking.add_argument(
         "--path",
         action="append",

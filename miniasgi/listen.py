@@ -94,6 +94,15 @@ def reuse_address(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
+def start_listening(sock: socket.socket, backlog: int) -> None:
+    """From here on clients may connect. Raises AddressError."""
+    try:
+        reuse_address(sock)
+        sock.listen(backlog)
+    except OSError as error:  # another server bound the address as we did, and listened first
+        raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
+
+
 def bind_advice(error: OSError, host: str, port: int) -> str:
     match error.errno:
         case errno.EADDRINUSE:

@@ -19,11 +19,15 @@ HERE = {
     ): "it is one process; for more, start it on several ports, behind a proxy",
     ("--threads", "--runtime-threads", "--blocking-threads"): "the application runs in one event loop",
     ("-k", "--worker-class"): "it is one process, whose event loop --loop chooses",
-    ("--reload", "--reload-dir", "--reload-dirs", "--reload-include", "--reload-exclude", "--reload-delay"): (
-        "nothing is loaded anew while it runs; stop it, and start it again"
+    ("--reload-paths",): "--reload-dir is the same",
+    ("--reload-include", "--reload-exclude", "--reload-extra-file"): (
+        "--reload watches all Python files; --reload-dir says in which folders"
     ),
-    ("--reload-engine", "--reload-paths", "--reload-ignore-dirs", "--reload-ignore-patterns"): (
-        "nothing is loaded anew while it runs; stop it, and start it again"
+    ("--reload-ignore-dirs", "--reload-ignore-patterns", "--reload-ignore-paths"): (
+        "--reload watches all Python files; --reload-dir says in which folders"
+    ),
+    ("--reload-engine", "--reload-delay", "--reload-tick"): (
+        "--reload watches by the package watchfiles where it is installed, else by modification times"
     ),
     ("--max-requests", "--max-requests-jitter", "--limit-max-requests", "--limit-max-requests-jitter"): (
         "no number of requests ends it"

@@ -11,15 +11,16 @@ import logging
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any, Self, TextIO
 
 from .asgi import Application
-from .config import ConfigError, make_config, named
+from .config import Config, ConfigError, make_config, named
 from .explain.awaits import DEPTH, unawaited_heard
 from .listen import open_sockets, url_of
 from .loading import load_app
@@ -39,13 +40,29 @@ def run(app: Application | str, **options: Any) -> None:
     (LoadError, AddressError, TLSError, ConfigError), and StartupFailed. Outside the main thread, where
     signals cannot be had, it serves until the process ends.
     """
-    config = make_config(options)
+    if "reload" in options:
+        raise ConfigError(why_no_reload(app))
+    serve(app, make_config(options), Signals())
+
+
+def why_no_reload(app: Application | str) -> str:
+    """What who asks a program to reload is told: to load the code anew, all before `run` would run again."""
+    name = app if isinstance(app, str) else "module:attribute"
+    reason = "" if isinstance(app, str) else "an application object cannot be loaded anew, and "
+    return f"{reason}reload is an option of the command line alone: miniasgi serve {name} --reload"
+
+
+def serve(
+    app: Application | str, config: Config, signals: "Signals", sockets: Sequence[socket.socket] = ()
+) -> None:
+    """Serve until a signal ends it: on these sockets, or, without any, on the address of the config."""
     configure_logging(config.log_level)
     new_loop = choose_loop(config.loop)
-    with Signals() as signals, suppress(KeyboardInterrupt), ExitStack() as stack:
+    with signals, suppress(KeyboardInterrupt), ExitStack() as stack:
         stack.enter_context(unawaited_heard(log_unawaited, depth=DEPTH if config.debug else 0))
         tls_context(config)  # what is wrong with its files is told before the application is loaded
-        sockets = [stack.enter_context(sock) for sock in open_sockets(config.host, config.port)]
+        sockets = sockets or open_sockets(config.host, config.port)
+        sockets = [stack.enter_context(sock) for sock in sockets]
         name = app if isinstance(app, str) else getattr(app, "__qualname__", type(app).__qualname__)
         if isinstance(app, str):
             app = load_app(app, app_dir=config.app_dir, factory=config.factory)
@@ -61,7 +78,7 @@ async def serve_until_stopped(server: Server, name: str, signals: "Signals") -> 
     try:
         async with server:
             enable_loggers()
-            announce(server, name)
+            announce(server, name, signals.told)
             spare_collections()
             with stalls_told(server.runtime):
                 await server.stopped()
@@ -92,6 +109,8 @@ PYTHONS_OWN = 10  # up to Python 3.13; later ones collect in steps
 class Signals:
     """What SIGINT and SIGTERM do while the block runs; afterwards they do what they did before."""
 
+    told = "Ctrl+C or SIGTERM stops it"  # for the line at the start
+
     def __init__(self) -> None:
         self.server: Server | None = None  # set once there is one
         self.count = 0
@@ -118,7 +137,7 @@ class Signals:
             signal.raise_signal(number)
 
 
-def announce(server: Server, name: str) -> None:
+def announce(server: Server, name: str, how_to_stop: str) -> None:
     places = " and ".join(dict.fromkeys(url_of(sock, server.scheme) for sock in server.sockets))
     if server.config.host in ("0.0.0.0", "::"):
         places += f" (and every other IPv{6 if server.config.host == '::' else 4} address of this machine)"
@@ -126,9 +145,7 @@ def announce(server: Server, name: str) -> None:
         log.warning("With %s, every client is shown what fails inside the application", named("debug", True))
     loop = type(server.loop).__module__.partition(".")[0]
     log.info("miniasgi %s serves %s on %s", __version__, name, places)
-    log.info(
-        "Process %d, Python %s, %s; Ctrl+C or SIGTERM stops it", os.getpid(), platform.python_version(), loop
-    )
+    log.info("Process %d, Python %s, %s; %s", os.getpid(), platform.python_version(), loop, how_to_stop)
 
 
 def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -21,7 +21,7 @@ from .asgi import Application
 from .config import Config
 from .explain.application import check_application
 from .lifespan import Lifespan, StartupFailed
-from .listen import AddressError, bind_advice, close_all, open_sockets, reuse_address, url_of
+from .listen import close_all, open_sockets, start_listening, url_of
 from .observe import debug
 from .observe.access import log_request
 from .observe.conversation import Recorded
@@ -153,11 +153,7 @@ class Server:
     def listen(self, tls: ssl.SSLContext | None) -> None:
         """From here on clients are accepted."""
         for sock in self.sockets:
-            try:
-                reuse_address(sock)
-                sock.listen(self.config.backlog)
-            except OSError as error:  # another server bound the address as we did, and listened first
-                raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
+            start_listening(sock, self.config.backlog)
         first = Http1Connection if tls is None else partial(Handshake, tls, Http1Connection)
         self.acceptor = Acceptor(self.runtime.loop, self.sockets, partial(Arrival, self.runtime, first))
 
@@ -173,12 +169,23 @@ class Server:
         self.acceptor.close()
         close_all(self.sockets)  # so that clients go elsewhere, rather than wait
         try:
-            self.runtime.stop_accepting()
+            await self.stop_accepting()
             await self.unless(self.at_once, self.quiet())
         finally:  # also where the caller's own task is cancelled while it waits
             await self.cancel_calls()
             self.clock.cancel()
             await self.unless(self.at_once, self.lifespan.shutdown())
+
+    async def stop_accepting(self) -> None:
+        """Let go who is idle, once the requests have been read that had reached this machine.
+
+        Nearly every client with a connection for each request would else meet a reset when a server stops.
+        """
+        try:
+            await self.acceptor.settled()
+            await asyncio.sleep(0)  # a turn of the loop, in which it reads
+        finally:
+            self.runtime.stop_accepting()
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""

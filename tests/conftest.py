@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -134,17 +135,23 @@ async def raw():
 class ServerProcess:
     """`python -m miniasgi serve …` on a free port. Made by the fixture `process`, which ends it."""
 
-    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True, before="", shell=""):
+    def __init__(self, app, *options, cwd=ROOT, env=None, announced=True, before="", shell="", group=None):
         command = [sys.executable, "-m", "miniasgi", "serve", app, "--port", "0", *options]
         if before or shell:  # limits; redirections
             command = ["sh", "-c", f"{before} exec {shlex.join(command)} {shell}"]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})}
         self.popen = subprocess.Popen(
-            command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=group,  # 0: one of its own, as a shell gives each command
         )
         self.lines = []
         self.changed = threading.Condition()
-        self.reader = threading.Thread(target=self.read)
+        self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
         if announced:
             self.url = re.search(r"https?://\S+", self.wait_for(" serves "))[0]
@@ -160,11 +167,11 @@ class ServerProcess:
             self.lines.append("")  # the end
             self.changed.notify_all()
 
-    def wait_for(self, text, timeout=30):
-        """The first line of output with this text in it."""
+    def wait_for(self, text, timeout=30, nth=1):
+        """The first line of output with this text in it, or the nth one."""
 
         def found():
-            return next((line for line in self.lines if text in line), None)
+            return next(itertools.islice((line for line in self.lines if text in line), nth - 1, None), None)
 
         with self.changed:
             self.changed.wait_for(
@@ -178,9 +185,10 @@ class ServerProcess:
         self.popen.send_signal(number)
 
     def wait(self, timeout=30):
-        """Wait for the end; the exit code."""
+        """Wait for the end, also of each process that has its output; the exit code."""
         code = self.popen.wait(timeout)
-        self.reader.join()
+        self.reader.join(timeout)
+        assert not self.reader.is_alive(), "a process of the server's has not ended"
         return code
 
     def stop(self, number=signal.SIGTERM, timeout=30):

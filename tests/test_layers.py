@@ -1,4 +1,4 @@
-"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← check ← {cli, __main__}."""
+"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← {check, reload} ← {cli, __main__}."""
 
 import ast
 from pathlib import Path
@@ -26,16 +26,21 @@ MAY_IMPORT = {
     "process": {
         *("asgi", "config", "explain", "listen", "loading", "observe", "server", "tls_context", "version"),
     },
+    "reload": {"config", "listen", "process", "reload", "server", "tls_context"},
     "check": {"asgi", "check", "config", "explain", "lifespan", "loading", "observe", "process", "server"},
     "__init__": {"config", "process", "server", "version"},
     "options": {"config"},
     "other_servers": set(),
-    "cli": {"check", "config", "explain", "lifespan", "options", "other_servers", "process", "version"},
+    "cli": {
+        *("check", "config", "explain", "lifespan", "options", "other_servers"),
+        *("process", "reload", "version"),
+    },
     "__main__": {"cli"},
 }
 ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library
 # The files of some folders, the ground first: each may import those before it.
 ORDER = {
+    "reload": ["watch", "child", "parent", "__init__"],
     "explain": ["shown", "frames", "messages", "awaits", "refusal", "application", "__init__"],
     "protocol": [
         *("runtime", "file", "connection", "tls_transport", "tls_scope"),

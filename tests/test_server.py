@@ -397,6 +397,18 @@ async def test_a_running_request_finishes_before_the_server_does(serving, raw):
     assert await idle.read() == b""
 
 
+@pytest.mark.both_loops
+async def test_a_request_that_has_arrived_as_a_stop_begins_is_answered(serving):
+    """Its connection is accepted, and nothing of it read."""
+    with contextlib.closing(socket.socket()) as sock:
+        async with serving(hello) as server:
+            sock.connect(("127.0.0.1", server.port))
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not server.acceptor.arriving:
+                await asyncio.sleep(0)
+        assert sock.recv(1000).endswith(b"hello")
+
+
 async def test_what_runs_on_is_cancelled_in_time_and_named(serving, raw, caplog):
     cancelled = asyncio.Event()
 
