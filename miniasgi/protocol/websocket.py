@@ -122,7 +122,8 @@ class Deflate(PerMessageDeflate):
     all messages as one stream, which a client may end with each of them (RFC 7692 section 7.2.3.4).
 
     Behind our close frame it drops what messages hold: nobody is given them, and to inflate them takes a
-    thousand times the client's effort.
+    thousand times the client's effort. And behind the final block of a message: zlib would keep it, as one
+    piece that is copied whenever it grows, and a frame need not end.
     """
 
     control = False  # the frame under way is a control frame
@@ -141,7 +142,9 @@ class Deflate(PerMessageDeflate):
     ) -> bytes | CloseReason:
         if self.control:
             return data
-        return b"" if self.closed else super().frame_inbound_payload_data(proto, data)
+        if self.closed or self.stream_ended:
+            return b""
+        return super().frame_inbound_payload_data(proto, data)
 
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
@@ -149,9 +152,14 @@ class Deflate(PerMessageDeflate):
         if self.control or self.closed:
             return None
         end = super().frame_inbound_complete(proto, fin)
-        if fin and self._decompressor is not None and self._decompressor.eof:
+        if fin and self.stream_ended:
             self._decompressor = None  # the next message begins a stream of its own
         return end
+
+    @property
+    def stream_ended(self) -> bool:
+        """Whether the message under way has had its final block."""
+        return self._decompressor is not None and self._decompressor.eof
 
 
 def negotiate_deflate(request: h11.Request) -> tuple[Deflate, bytes] | None:

@@ -516,6 +516,21 @@ async def test_each_compressed_message_may_end_the_stream_of_its_sender():
     client.transport.lose()
 
 
+async def test_nothing_is_kept_of_what_comes_behind_the_final_block_of_a_message():
+    """zlib keeps it, and copies all of it for each new piece; this frame would be one of 2**60 bytes."""
+    app = Script()
+    client = await opened(app, b"Sec-WebSocket-Extensions: permessage-deflate")
+    head = b"\xc2\xff" + struct.pack("!Q", 2**60) + bytes(4)
+    await client.send(head + b"\x03\x00")  # a final block that holds nothing
+    tracemalloc.start()
+    await client.send(*[bytes(100_000)] * 20)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert client.transport.reading
+    assert held < 500_000
+    client.transport.lose()
+
+
 async def test_a_client_that_pings_and_does_not_read_gets_one_pong():
     client = await opened(Script())
     client.connection.pause_writing()
