@@ -53,7 +53,7 @@ class Acceptor:
         self.arriving: set[asyncio.Task[None]] = set()  # clients on their way to a transport
         self.retry: asyncio.TimerHandle | None = None  # nobody is accepted until then
         self.told = False  # that nobody can be accepted, and not yet that it is over
-        self.told_last = -QUIET + loop.time()  # when that was told last
+        self.told_last = loop.time() - QUIET  # when that was told last
         for sock in sockets:
             sock.setblocking(False)
         self.listen()
@@ -137,7 +137,7 @@ def reason(error: OSError) -> str:
         case errno.EMFILE:
             return (
                 f"this process has no file descriptors left. Its limit is {os.sysconf('SC_OPEN_MAX')}, of "
-                "which each connection takes one; `ulimit -n` raises it, or LimitNOFILE= in a unit of systemd"
+                "which each connection takes one; `ulimit -n` raises it, or LimitNOFILE= in its systemd unit"
             )
         case errno.ENFILE:
             return "this machine has no file descriptors left; `sysctl fs.file-max` is its limit"

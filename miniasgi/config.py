@@ -78,6 +78,7 @@ class Config:
     timeout_head: float = option(10.0, "time for the head of a request, from its first byte", minimum=0.1)
     # Node and uvicorn: 5 s. nginx: 75 s, for clients that pay for each connection with a round trip.
     timeout_keep_alive: float = option(5.0, "time that a connection may be idle", minimum=0.1)
+    # Apache: 20 s, nginx: 60 s.
     timeout_body: float = option(
         30.0, "time without a byte of the body while the application waits for it", minimum=0.1
     )
@@ -89,6 +90,7 @@ class Config:
     timeout_lifespan: float = option(
         90.0, "time for the application's startup, and for its shutdown", minimum=0.1
     )
+    # gunicorn and Kubernetes: 30 s, docker: 10 s.
     timeout_graceful_shutdown: float = option(
         10.0, "time for running requests to end once the server was asked to stop", minimum=0.0
     )
@@ -119,6 +121,7 @@ class Config:
     ws_max_size: int = option(16 * 2**20, "largest WebSocket message, decompressed, else 1009", minimum=1)
     # uvicorn: 32; the websockets library: 16.
     ws_max_queue: int = option(32, "WebSocket messages that may wait for the application", minimum=1)
+    # Both as in uvicorn and the websockets library.
     ws_ping_interval: float = option(20.0, "time between two WebSocket pings", minimum=0.1)
     ws_ping_timeout: float = option(20.0, "time for the pong before the connection is closed", minimum=0.1)
 

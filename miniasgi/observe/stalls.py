@@ -91,5 +91,5 @@ class Place:
         self.unsaid = 0
 
 
-REMEDY = "Call it by `await asyncio.to_thread(...)`, or take one that is awaited in its place"
+REMEDY = "Call it by `await asyncio.to_thread(...)`, or use an asynchronous one in its place"
 ONCE = "It is an import, which takes its time only once: at the top of a module it comes before any client"

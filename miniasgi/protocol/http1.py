@@ -45,7 +45,7 @@ log = logging.getLogger("miniasgi")
 HIGH_WATER = 64 * 1024
 # How much of a body that nobody wants is read to keep the connection; Go's net/http reads as much.
 MAX_UNWANTED = 256 * 1024
-# When a client may come again that was one too many, in seconds; it is not known better.
+# When a client that was one too many may come again, in seconds: a guess, since nobody knows.
 RETRY_AFTER = b"1"
 # Up to here, joining the parts of a response costs less than a second write.
 SMALL_WRITE = 64 * 1024
@@ -213,7 +213,8 @@ class Http1Connection(Connection):
         """Raise BadRequest where the application has as many requests as it may (RFC 9110 section 15.6.4)."""
         limit = self.runtime.config.limit_concurrency
         if limit and len(self.runtime.calls) >= limit:
-            raise BadRequest("too many requests are under way", 503, [(b"retry-after", RETRY_AFTER)])
+            text = "too many requests are under way; try again soon (RFC 9110 section 15.6.4)"
+            raise BadRequest(text, 503, [(b"retry-after", RETRY_AFTER)])
 
     def body_ended(self, exchange: Exchange) -> None:
         exchange.on_body_end()

@@ -110,7 +110,7 @@ class Intake:
         return piece
 
     def cut_head(self) -> bytes:
-        # "SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (section 2.2)
+        # "SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112, 2.2)
         start = self.at + 2 if self.data.startswith(b"\r\n", self.at) else self.at
         if not self.begun:
             return b""
@@ -162,7 +162,7 @@ class Intake:
         size = size_of_chunk(line)
         self.extensions += max(len(line) - len(b"0123456789abcdef\r\n"), 0)
         if self.extensions > MAX_EXTENSIONS:
-            raise BadRequest("too much stands beside the chunks (RFC 9112 section 7.1.1)", 413)
+            raise BadRequest("the extensions of the chunks are too long (RFC 9112 section 7.1.1)", 413)
         if not size:
             self.stage = Stage.TRAILERS
             return self.cut_trailers()

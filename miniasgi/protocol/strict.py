@@ -28,15 +28,15 @@ class BadRequest(ValueError):
 
 # ---- bytes, before h11 has them ---------------------------------------------------------------------------
 
-# What may stand in the lines of a head. Bytes above 127 are of no effect (RFC 9110 section 5.5, "obs-text").
+# What may be in the lines of a head. Bytes above 127 mean nothing there ("obs-text", RFC 9110 section 5.5).
 ALLOWED = b"\t\r\n" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 
 
 def check_lines(lines: bytes) -> None:
-    """Lines of a head or of trailers. It is asked of every request, so by methods that run in C."""
+    """Lines of a head or of trailers. Every request passes here, hence the methods that run in C."""
     if lines.translate(None, ALLOWED) or not lines.count(b"\r\n") == lines.count(b"\n") == lines.count(b"\r"):
         raise BadRequest(
-            "a line ends with CR LF, neither of which stands alone, and has no other control characters "
+            "a line ends with CR LF, neither of which may stand alone, and has no other control characters "
             "(RFC 9112 section 2.2, RFC 9110 section 5.5)"
         )
 
@@ -55,17 +55,17 @@ NOT_TAKEN: tuple[tuple[re.Pattern[bytes], int, str], ...] = (
         # h11 takes equal values for one, as a recipient may. Who is in front of us may do otherwise.
         re.compile(rb"\r\ncontent-length:[^\r]*,"),
         400,
-        "Content-Length is one number and no list (RFC 9110 section 8.6)",
+        "Content-Length is one number, not a list (RFC 9110 section 8.6)",
     ),
     (
         re.compile(rb"(?s)\r\ncontent-length:.*\r\ncontent-length:"),
         400,
-        "there is one Content-Length (RFC 9110 section 8.6)",
+        "a request has only one Content-Length (RFC 9110 section 8.6)",
     ),
     (
         re.compile(rb"(?s)\r\ntransfer-encoding:.*\r\ntransfer-encoding:"),
         400,
-        "there is one Transfer-Encoding (RFC 9112 section 6.1)",
+        "a request has only one Transfer-Encoding (RFC 9112 section 6.1)",
     ),
     (
         # "If … the chunked transfer coding is not the final encoding, … the server MUST respond with the 400"
@@ -76,7 +76,7 @@ NOT_TAKEN: tuple[tuple[re.Pattern[bytes], int, str], ...] = (
     (
         re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked[ \t]*,"),
         400,
-        "chunked is said once (RFC 9112 section 6.1)",
+        "chunked is named only once (RFC 9112 section 6.1)",
     ),
 )
 
@@ -176,12 +176,11 @@ def check_request(request: h11.Request, fields: Fields) -> None:
 
 # How its words begin, and the rule. The bytes that broke it are not ours to repeat.
 REFUSALS = {
-    "illegal request line": "the request line is a method, a target and HTTP/1.1, with a space between each "
-    "(RFC 9112 section 3)",
+    "illegal request line": "the request line is a method, a target and HTTP/1.1, with one space between "
+    "them (RFC 9112 section 3)",
     "illegal header line": "a header is a name, a colon right behind it, and a value (RFC 9112 section 5)",
-    "conflicting Content-Length headers": "there is one Content-Length (RFC 9110 section 8.6)",
     "bad Content-Length": "Content-Length is a number in decimal digits (RFC 9110 section 8.6)",
-    "Only Transfer-Encoding: chunked is supported": "chunked is the one transfer coding taken "
+    "Only Transfer-Encoding: chunked is supported": "chunked is the only transfer coding taken here "
     "(RFC 9112 section 6.1)",
     "Missing mandatory Host: header": "a request names its host by one Host header (RFC 9112 section 3.2)",
     "Found multiple Host: headers": "a request names its host by one Host header (RFC 9112 section 3.2)",
@@ -192,4 +191,7 @@ REFUSALS = {
 
 def rule_behind(error: h11.RemoteProtocolError) -> str:
     """The rule that a client broke, which made h11 refuse."""
-    return next((rule for words, rule in REFUSALS.items() if str(error).startswith(words)), "(RFC 9112)")
+    return next(
+        (rule for words, rule in REFUSALS.items() if str(error).startswith(words)),
+        "this is not HTTP/1.1 (RFC 9112)",
+    )

@@ -28,7 +28,6 @@ SERVERS = {
     "daphne": "{peer} -m daphne {app} -b 127.0.0.1 -p 0",
 }
 ADDRESS = re.compile(r"(?:https?://|address )127\.0\.0\.1:(\d+)")
-PEER_PYTHON = "/tmp/venv-peer/bin/python"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 20.0
 KEPT_LINES = 5000
@@ -40,7 +39,7 @@ def add_server_options(parser):
         "--server", default="miniasgi", help=f"one of {', '.join(SERVERS)}, or a command line with {{app}}"
     )
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
-    parser.add_argument("--peer-python", default=PEER_PYTHON, help="interpreter that has other servers")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has other servers")
 
 
 class Served:
@@ -53,7 +52,14 @@ class Served:
     """
 
     def __init__(
-        self, server="miniasgi", loop="asyncio", options=(), *, peer_python=PEER_PYTHON, core=None, tls=None
+        self,
+        server="miniasgi",
+        loop="asyncio",
+        options=(),
+        *,
+        peer_python=sys.executable,
+        core=None,
+        tls=None,
     ):
         line = SERVERS.get(server, server)
         words = shlex.split(line)
