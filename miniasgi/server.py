@@ -201,6 +201,9 @@ class Server:
             await asyncio.wait([call.task for call in calls], timeout=CLEAN_UP)
         for call in self.runtime.calls:
             log.error("%s: goes on in spite of being cancelled; left behind", call.name)
+            call.task._log_destroy_pending = (
+                False  # that was told; asyncio would tell it by the task's number
+            )
         await self.acceptor.settled()  # so that those who came last are told, too
         self.runtime.give_up()
         await asyncio.sleep(0)  # the loop tells the connections that they are lost

@@ -148,6 +148,7 @@ def test_a_stop_finishes_in_time_whatever_will_not_end_and_names_it(process, loo
         "/swallowing"
     ]
     assert "Traceback" not in server.output
+    assert "destroyed" not in server.output
 
 
 @pytest.mark.parametrize("loop", LOOPS)

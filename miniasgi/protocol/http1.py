@@ -53,6 +53,7 @@ SMALL_WRITE = 64 * 1024
 # Headers that an application cannot set: in a response, in one without a length, when it accepts a WebSocket.
 RESPONSE_OWNS = (b"transfer-encoding",)
 LENGTHLESS_OWNS = (*RESPONSE_OWNS, b"content-length")
+SAID_ONCE = (b"date", b"server")  # by the application or by us
 ACCEPTANCE_OWNS = (
     *LENGTHLESS_OWNS,
     b"connection",
@@ -62,6 +63,8 @@ ACCEPTANCE_OWNS = (
 )
 
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+# As RFC 9110 has them; http.HTTPStatus does from Python 3.13 on.
+REASONS |= {413: b"Content Too Large", 414: b"URI Too Long", 422: b"Unprocessable Content"}
 
 
 class Http1Connection(Connection):
@@ -166,7 +169,9 @@ class Http1Connection(Connection):
     def balance(self) -> None:
         """Let the client wait while too much waits for the application, or it does not take our answers."""
         buffered = 0 if self.exchange is None else self.exchange.buffered
-        if buffered > HIGH_WATER or len(self.intake) > self.runtime.config.limit_pipelined:
+        # What is being read, such as half a head, has limits of its own, and does not wait for anybody.
+        waiting = len(self.intake) if self.pump_due or not self.reads_on() else 0
+        if buffered > HIGH_WATER or waiting > self.runtime.config.limit_pipelined:
             self.pause_reading()
         else:
             self.resume_reading()
@@ -301,7 +306,7 @@ class Http1Connection(Connection):
             if not right:
                 raise Unsendable(f"'headers' {pair_fault(line)}")
             lower = name.lower()
-            if lower not in ours:
+            if lower not in ours and not (lower in SAID_ONCE and lower in names):
                 lines.append((name, value))
                 names.add(lower)
         if b"date" not in names:
@@ -488,6 +493,8 @@ class Http1Connection(Connection):
         `text` names the rule that was broken. It is never the application's: that would tell strangers
         about its inside. A `page` is, and stands in place of all other text: there is one with --debug only.
         """
+        if text:  # behind a proxy, perhaps nobody sees the answer
+            log.debug("%s: refused with %d: %s", self.visit().client, status, text)
         if self.h11.our_state in (h11.DONE, h11.MUST_CLOSE):
             self.close(linger=True)  # the response is complete, and what is wrong came behind it
         elif self.response is not None:

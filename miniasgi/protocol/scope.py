@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import h11
 
 from ..asgi import Scope
-from .strict import BadRequest
+from .strict import HOST, BadRequest
 from .tls_scope import TLSFacts
 
 # The version of the ASGI specification, and of its part on HTTP and WebSocket, that the road keeps to.
@@ -128,9 +128,13 @@ def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
         # "the origin server MUST ignore the received Host header field (if any) and instead use the host
         # information of the request-target"
         end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
-        path, host = rest[end:], rest[:end].rpartition(b"@")[2]
+        path, host = rest[end:], rest[:end]
         if not host:
             raise BadRequest("an http URL without a host is invalid (RFC 9110 section 4.2.1)")
+        if HOST.fullmatch(host) is None:  # with a user in it, too: "treat its presence as an error" (4.2.4)
+            raise BadRequest(
+                "the host of a URL is a name or an address, and perhaps a port (RFC 9110 section 4.2)"
+            )
         return path if path.startswith(b"/") else b"/" + path, host
     raise BadRequest("the request target begins with a slash (RFC 9112 section 3.2)")
 

@@ -288,6 +288,7 @@ HTTP_REQUEST = "HTTP_REQUEST"
 # What its reasons are about.
 FAILURES = {
     HTTP_REQUEST: " (this port serves https)",
+    "WRONG_VERSION_NUMBER": " (what came is no TLS, and this port serves https)",
     "CERTIFICATE_VERIFY_FAILED": " (none of the authorities given has signed the client's)",
     "SSLV3_ALERT_BAD_CERTIFICATE": " (the client does not take the server's)",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": " (the client does not take the server's)",

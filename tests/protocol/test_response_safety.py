@@ -150,6 +150,8 @@ async def test_date_and_server_are_the_applications_or_ours_and_never_both(name,
     assert values(lines, name) == [value.lower()]
     lines, _ = await answer([(b"content-length", b"2"), (name.title(), b"its own")])
     assert values(lines, name) == [b"its own"]
+    lines, _ = await answer([(b"content-length", b"2"), (name, b"first"), (name.title(), b"second")])
+    assert values(lines, name) == [b"first"]
 
 
 @pytest.mark.parametrize("status", [100, 101, 103, 199])

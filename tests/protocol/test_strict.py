@@ -154,6 +154,11 @@ REFUSED = {
     "a host with a user": (b"GET / HTTP/1.1\r\nHost: a@x\r\n\r\n", 400, b"Host is a name"),
     "hosts in a list": (b"GET / HTTP/1.1\r\nHost: x, y z\r\n\r\n", 400, b"Host is a name"),
     "a host and nonsense for a port": (b"GET / HTTP/1.1\r\nHost: x:y\r\n\r\n", 400, b"Host is a name"),
+    "a URL with a user": (b"GET http://u:p@x/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"the host of a URL"),
+    "a URL with two hosts": (b"GET http://x,y z/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"the request line is"),
+    "a URL with a backslash": (b"GET http://x\\y/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"the host of a URL"),
+    "a URL with markup": (b"GET http://<b>/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"the host of a URL"),
+    "a URL with a fragment for a host": (b"GET http://x#y/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"the host of a URL"),
     "half an IPv6 address": (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400, b"Host is a name"),
     # ---- chunks ----
     "a size with a plus": (chunked(b"+5\r\nhello\r\n0\r\n\r\n"), 400, SIZE),
@@ -329,6 +334,32 @@ async def test_a_limit_is_kept_to_the_byte_and_told_by_its_status(name, pieces):
     assert b"(RFC " in answer
     assert not [path for _, path, _ in asked if b"smuggled" in path]
     assert client.transport.eof_written
+
+
+@pytest.mark.parametrize(
+    ("request_", "options"),
+    [
+        (with_head(2000), {"limit_pipelined": 0}),
+        (with_head(2000), {"limit_pipelined": 1000}),
+        (chunked(b"2\r\nhi\r\n0\r\nA: " + b"b" * 2000 + b"\r\n\r\n"), {"limit_pipelined": 1000}),
+        (b"\r\n" + with_head(65536), {}),
+    ],
+    ids=["any head", "a head", "trailers", "by default"],
+)
+async def test_half_a_head_does_not_count_among_the_requests_that_wait(request_, options):
+    server = Server()
+    client = MemoryClient(server, **options)
+    for piece in (request_[:-1000], request_[-1000:-1], request_[-1:]):
+        assert client.transport.reading
+        await client.send(piece)
+    assert client.written.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_why_a_client_was_refused_can_be_had_in_the_log(caplog):
+    caplog.set_level("DEBUG", "miniasgi")
+    await exchange(post(b"Content-Length: 1, 1"))
+    [line] = caplog.messages
+    assert line.startswith("127.0.0.1:50000: refused with 400: Content-Length is one number")
 
 
 async def test_a_body_that_is_said_to_be_too_large_is_not_asked_for():
