@@ -201,9 +201,8 @@ class Server:
             await asyncio.wait([call.task for call in calls], timeout=CLEAN_UP)
         for call in self.runtime.calls:
             log.error("%s: goes on in spite of being cancelled; left behind", call.name)
-            call.task._log_destroy_pending = (
-                False  # that was told; asyncio would tell it by the task's number
-            )
+            # asyncio would tell it once more, by the number of the task.
+            call.task._log_destroy_pending = False  # type: ignore[attr-defined]
         await self.acceptor.settled()  # so that those who came last are told, too
         self.runtime.give_up()
         await asyncio.sleep(0)  # the loop tells the connections that they are lost
