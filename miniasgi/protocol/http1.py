@@ -182,7 +182,8 @@ class Http1Connection(Connection):
     def on_request(self, request: h11.Request) -> None:
         self.request = request
         self.began = self.runtime.time()
-        self.deadline = math.inf
+        # What an idle client had still to take is not looked at any more; it is measured by `sent`, besides.
+        self.deadline = self.take_deadline = math.inf
         fields = dict(request.headers)
         check_request(request, fields)
         self.intake.expect_body(fields)
