@@ -165,8 +165,10 @@ class Http1Connection(Connection):
 
     def balance(self) -> None:
         """Let the client wait while too much waits for the application, or it does not take our answers."""
-        buffered = 0 if self.exchange is None else self.exchange.buffered
-        if buffered > HIGH_WATER or len(self.intake) > self.runtime.config.limit_pipelined:
+        crowded = isinstance(self.exchange, Exchange) and len(self.exchange.body) > HIGH_WATER
+        # Where h11 would be given more, a piece lies there whose rest is to come; it has a limit of its own.
+        waits = self.pump_due or not self.reads_on()
+        if crowded or (waits and len(self.intake) > self.runtime.config.limit_pipelined):
             self.pause_reading()
         else:
             self.resume_reading()
@@ -446,13 +448,14 @@ class Http1Connection(Connection):
         """The last byte of a response was written. The next request is the pump's to begin."""
         self.exchange = None
         self.log_access()
-        self.balance()
         states = (self.h11.their_state, self.h11.our_state)
         if states == (h11.SEND_BODY, h11.DONE) and not self.runtime.stopping:
             # The rest of the request is to come, and nobody wants it.
             self.expect_within(self.runtime.config.timeout_body)
         elif self.next_cycle() and not self.pumping and (self.intake.begun or self.intake.ended):
             self.pump_soon()
+        if self.current:
+            self.balance()
 
     def next_cycle(self) -> bool:
         """After a response and its request: wait for the next request (True), or finish."""
