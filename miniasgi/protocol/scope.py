@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import h11
 
 from ..asgi import Scope
-from .strict import BadRequest
+from .strict import HOST, BadRequest
 from .tls_scope import TLSFacts
 
 # The version of the ASGI specification, and of its part on HTTP and WebSocket, that the road keeps to.
@@ -115,6 +115,8 @@ def common_scope(
 def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
     """(path and query, host) of the four forms of a target; the host only where the target names one."""
     target = request.target
+    if b"#" in target:  # where it is taken, some drop what follows, and others read it as part of the path
+        raise BadRequest("the request target has no fragment (RFC 9112 section 3.2)")
     if target.startswith(b"/"):  # origin form (RFC 9112 section 3.2.1)
         return target, None
     if request.method == b"CONNECT":  # authority form (3.2.3)
@@ -128,9 +130,12 @@ def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
         # "the origin server MUST ignore the received Host header field (if any) and instead use the host
         # information of the request-target"
         end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
-        path, host = rest[end:], rest[:end].rpartition(b"@")[2]
-        if not host:
+        path, host = rest[end:], rest[:end]
+        if not host or host.startswith(b":"):
             raise BadRequest("an http URL without a host is invalid (RFC 9110 section 4.2.1)")
+        # Of a user before it: "SHOULD parse for userinfo and treat its presence as an error" (4.2.4).
+        if HOST.fullmatch(host) is None:
+            raise BadRequest("the host of an http URL is a name or an address, and perhaps a port (RFC 9110)")
         return path if path.startswith(b"/") else b"/" + path, host
     raise BadRequest("the request target begins with a slash (RFC 9112 section 3.2)")
 

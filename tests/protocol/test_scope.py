@@ -67,7 +67,7 @@ def test_targets(target, path, raw_path, query_string):
 
 
 def test_the_host_of_an_absolute_target_takes_the_place_of_the_header():
-    scope = scope_of("http://user@real:81/", headers=[("Host", "said"), ("A", "b")])
+    scope = scope_of("http://real:81/", headers=[("Host", "said"), ("A", "b")])
     assert scope["headers"] == [(b"host", b"real:81"), (b"a", b"b")]
 
 

@@ -142,6 +142,12 @@ REFUSED = {
     "TLS": (b"\x16\x03\x01\x02\x00\x01", 400, b"if this is TLS: the port serves http"),
     "a method in lower case": (b"get / HTTP/1.1\r\nHost: x\r\n\r\n", 501, b"upper case"),
     "a target without a slash": (b"GET nonsense HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"slash"),
+    "a fragment": (b"GET /a#/../b HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"no fragment"),
+    "a fragment with a host": (b"GET http://x#@y/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"no fragment"),
+    "a URL with a user": (b"GET http://x@y/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"host of an http URL"),
+    "a URL with a backslash": (b"GET http://x\\@y/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"host of an http URL"),
+    "a URL with a strange port": (b"GET http://x:y/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"host of an http URL"),
+    "a URL with a port alone": (b"GET http://:80/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"without a host"),
     "an asterisk": (b"GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"OPTIONS"),
     "CONNECT": (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 501, b"CONNECT"),
     # ---- Host ----
