@@ -250,10 +250,6 @@ def name_of(scope: Scope) -> str:
 MAX_TARGET = 500  # longer than nearly all are
 
 
-# What a chunk takes beside its bytes. A body may come in chunks of one byte: 64 KiB of them took 6 MB.
-CHUNK_COST = 64
-
-
 class Exchange(ApplicationCall):
     """One HTTP request and its response."""
 
@@ -268,8 +264,7 @@ class Exchange(ApplicationCall):
 
     __slots__ = (
         "advised",  # a message looked odd, and that was told
-        "buffered",  # bytes that `chunks` take
-        "chunks",  # what came of the body and was not received yet
+        "body",  # what came and was not received yet; as one, since chunks of one byte take 60 times as much
         "client_closed",  # the client will send no more; it may still read
         "complete",  # the whole body has come
         "trailers",  # None where none were announced; else those that have come
@@ -281,8 +276,7 @@ class Exchange(ApplicationCall):
     def __init__(self, scope: Scope, wire: ResponseWire) -> None:
         super().__init__(scope, wire, State.START)
         self.advised = False
-        self.chunks: list[bytes] = []
-        self.buffered = 0
+        self.body = bytearray()
         self.client_closed = False
         self.complete = False
         self.trailers: list[tuple[bytes, bytes]] | None = None
@@ -292,8 +286,7 @@ class Exchange(ApplicationCall):
 
     def on_body(self, data: bytes) -> None:
         """A part of the request's body has come."""
-        self.chunks.append(data)
-        self.buffered += len(data) + CHUNK_COST
+        self.body += data
         self.waiters.wake()
 
     def on_body_end(self) -> None:
@@ -319,10 +312,9 @@ class Exchange(ApplicationCall):
         Who was told of the end is not listened to any more: from then on send() raises (ASGI, "Disconnect").
         """
         while True:
-            if self.state is not State.DONE and (self.chunks or (self.complete and self.unreceived)):
-                body = b"".join(self.chunks)
-                self.chunks.clear()
-                self.buffered = 0
+            if self.state is not State.DONE and (self.body or (self.complete and self.unreceived)):
+                body = bytes(self.body)
+                self.body.clear()
                 self.unreceived = not self.complete
                 return {"type": "http.request", "body": body, "more_body": self.unreceived}
             if self.client_closed and self.state not in OVER:
@@ -337,8 +329,7 @@ class Exchange(ApplicationCall):
 
     def forget_request(self) -> None:
         """Nothing of it is given to the application behind http.disconnect."""
-        self.chunks.clear()
-        self.buffered = 0
+        self.body.clear()
         self.unreceived = False
 
     # ---- from the application ----

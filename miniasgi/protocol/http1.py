@@ -168,10 +168,10 @@ class Http1Connection(Connection):
 
     def balance(self) -> None:
         """Let the client wait while too much waits for the application, or it does not take our answers."""
-        buffered = 0 if self.exchange is None else self.exchange.buffered
-        # What is being read, such as half a head, has limits of its own, and does not wait for anybody.
-        waiting = len(self.intake) if self.pump_due or not self.reads_on() else 0
-        if buffered > HIGH_WATER or waiting > self.runtime.config.limit_pipelined:
+        crowded = isinstance(self.exchange, Exchange) and len(self.exchange.body) > HIGH_WATER
+        # Where h11 would be given more, a piece lies there whose rest is to come; it has a limit of its own.
+        waits = self.pump_due or not self.reads_on()
+        if crowded or (waits and len(self.intake) > self.runtime.config.limit_pipelined):
             self.pause_reading()
         else:
             self.resume_reading()
@@ -187,7 +187,8 @@ class Http1Connection(Connection):
     def on_request(self, request: h11.Request) -> None:
         self.request = request
         self.began = self.runtime.time()
-        self.deadline = math.inf
+        # What an idle client had still to take is not looked at any more; it is measured by `sent`, besides.
+        self.deadline = self.take_deadline = math.inf
         fields = dict(request.headers)
         check_request(request, fields)
         self.intake.expect_body(fields)
@@ -451,13 +452,14 @@ class Http1Connection(Connection):
         """The last byte of a response was written. The next request is the pump's to begin."""
         self.exchange = None
         self.log_access()
-        self.balance()
         states = (self.h11.their_state, self.h11.our_state)
         if states == (h11.SEND_BODY, h11.DONE) and not self.runtime.stopping:
             # The rest of the request is to come, and nobody wants it.
             self.expect_within(self.runtime.config.timeout_body)
         elif self.next_cycle() and not self.pumping and (self.intake.begun or self.intake.ended):
             self.pump_soon()
+        if self.current:
+            self.balance()
 
     def next_cycle(self) -> bool:
         """After a response and its request: wait for the next request (True), or finish."""

@@ -115,6 +115,8 @@ def common_scope(
 def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
     """(path and query, host) of the four forms of a target; the host only where the target names one."""
     target = request.target
+    if b"#" in target:  # where it is taken, some drop what follows, and others read it as part of the path
+        raise BadRequest("the request target has no fragment (RFC 9112 section 3.2)")
     if target.startswith(b"/"):  # origin form (RFC 9112 section 3.2.1)
         return target, None
     if request.method == b"CONNECT":  # authority form (3.2.3)
@@ -129,9 +131,10 @@ def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:
         # information of the request-target"
         end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
         path, host = rest[end:], rest[:end]
-        if not host:
+        if not host or host.startswith(b":"):
             raise BadRequest("an http URL without a host is invalid (RFC 9110 section 4.2.1)")
-        if HOST.fullmatch(host) is None:  # with a user in it, too: "treat its presence as an error" (4.2.4)
+        # Of a user before it: "SHOULD parse for userinfo and treat its presence as an error" (4.2.4).
+        if HOST.fullmatch(host) is None:
             raise BadRequest(
                 "the host of a URL is a name or an address, and perhaps a port (RFC 9110 section 4.2)"
             )

@@ -196,6 +196,36 @@ async def test_a_client_that_leaves_little_of_an_answer_untaken_is_let_go_when_i
     assert client.transport.aborted
 
 
+@pytest.mark.parametrize("later", [0, 100])
+async def test_a_client_that_was_slow_once_is_not_given_up_later(later):
+    """It had an answer still to take when it was idle, took it, and asked again, now and `later`."""
+    go_on = asyncio.Event()
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/late":
+            await go_on.wait()
+        await respond(send, bytes(1000))
+
+    client = MemoryClient(app)
+    stuck = Stuck(client)
+    await client.send(GET)
+    await client.pass_time(6)
+    assert not client.transport.closing
+    stuck.take(math.inf)
+    for _ in range(later):
+        await client.pass_time(2)
+        await client.send(GET)
+        stuck.take(math.inf)
+    await client.send(GET.replace(b"/ ", b"/late "))
+    await client.pass_time(61)
+    await client.pass_time(61)
+    assert not client.transport.closing
+    go_on.set()
+    await client.turns()
+    assert client.transport.buffered > 1000
+    client.transport.lose()
+
+
 @pytest.mark.both_loops
 async def test_a_file_that_the_client_does_not_take_is_given_up(serving, raw, tmp_path):
     """For real: the kernel copies it, and the transport knows of nothing that waits."""

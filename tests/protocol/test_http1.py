@@ -6,6 +6,7 @@ import logging
 import math
 import socket
 import sys
+import tracemalloc
 
 import h11
 import pytest
@@ -397,11 +398,14 @@ async def test_a_sender_of_small_chunks_waits_before_they_take_much_memory():
 
     client = MemoryClient(app)
     await client.send(chunked())
-    sent = 0
+    chunks = b"1\r\nx\r\n" * 40_000  # one read of asyncio's
+    tracemalloc.start()
     while client.transport.reading:
-        await client.send(b"1\r\nx\r\n" * 100)
-        sent += 100
-    assert sent <= 1100
+        await client.send(chunks)
+        await client.turns(40_000 // TURN)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 500_000
     [call] = client.runtime.calls
     call.task.cancel()
     await client.turns()
@@ -422,6 +426,30 @@ async def test_a_sender_of_pipelined_requests_waits_too():
     await client.turns(many * 10)
     assert client.transport.reading
     assert client.written.count(b"HTTP/1.1 200 OK") == many
+
+
+@pytest.mark.parametrize("limit", [0, 1, 10])
+@pytest.mark.parametrize("behind", [b"", b"\r\n"], ids=["", "an empty line behind each"])
+async def test_what_comes_in_pieces_is_waited_for_however_little_may_be_pipelined(limit, behind):
+    requests = [GET, post(b"hello"), chunked() + b"5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n"]
+    client = MemoryClient(echo, limit_pipelined=limit)
+    for request in requests:
+        await client.send(*((request + behind)[at : at + 1] for at in range(len(request + behind))))
+        assert client.transport.reading
+    assert client.written.count(b"HTTP/1.1 200 OK") == 3
+    client = MemoryClient(echo, limit_pipelined=limit)
+    await client.send(b"".join(request + behind for request in requests))
+    assert client.written.count(b"HTTP/1.1 200 OK") == 3
+    assert client.transport.reading
+
+
+async def test_a_head_may_be_longer_than_what_may_be_pipelined():
+    client = MemoryClient(hello, limit_head=100_000)
+    request = GET[:-2] + b"A: " + b"b" * 90_000 + b"\r\n\r\n"
+    await client.send(request[:70_000])
+    assert client.transport.reading
+    await client.send(request[70_000:])
+    assert client.written.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_the_rest_of_a_body_that_nobody_wants_is_dropped_and_the_connection_kept():
