@@ -27,9 +27,9 @@ log = logging.getLogger("miniasgi")
 
 # The most that is decrypted in one call; a record has at most 16 KiB (RFC 8446 section 5.1).
 RECORD = 16 * 1024
-# How much OpenSSL is given at a time: a little more than the largest record. Where that is full of data, it is
-# given more in the same turn of the loop; else in the next. A read of 256 KiB may hold ten thousand key updates
-# (RFC 8446 section 4.6.3), which give nothing and take up to 37 µs each: all in one turn, 350 ms.
+# How much OpenSSL is given at a time: a little more than the largest record. Where that is full of data, it
+# is given more in the same turn of the loop; else in the next. A read of 256 KiB may hold ten thousand key
+# updates (RFC 8446 section 4.6.3), which give nothing and take up to 37 µs each: 350 ms in one turn.
 STEP = 17 * 1024
 
 
