@@ -375,6 +375,8 @@ FAILURES: dict[int, str] = {
 # 1,032 bytes of one: so no more than 4 MiB come out before the size of the message is looked at.
 INFLATE_STEP = 4 * 1024
 MAX_STEP = 256 * 1024
+# How much of a message counts as one more event of a turn: 16 MiB that were inflated in one took 70 ms.
+LARGE = 256 * 1024
 # How many fragments of a message are kept as they came. One of two bytes takes 50, so that 16 MiB took 400.
 JOINED = 1000
 
@@ -450,7 +452,9 @@ class WebSocketConnection(Connection):
                     self.pause_reading()
                     return
                 taken += 1
-                if taken == TURN:
+                if isinstance(event, events.Message):
+                    taken += len(event.data) // LARGE
+                if taken >= TURN:
                     self.pause_reading()
                     self.pump_soon()
                     return

@@ -8,7 +8,7 @@ import pytest
 
 from miniasgi.protocol.connection import Arrival
 from miniasgi.protocol.http1 import Http1Connection
-from miniasgi.protocol.tls_transport import Handshake
+from miniasgi.protocol.tls_transport import STEP, Handshake
 from tests.applications import echo, hello, respond
 from tests.memory import MemoryClient, MemoryTransport
 
@@ -178,6 +178,32 @@ async def test_a_record_that_was_changed_on_the_way_ends_the_connection(certific
     assert client.transport.aborted
     assert not client.runtime.connections
     assert not client.runtime.calls
+
+
+async def test_one_client_does_not_take_the_whole_turn_of_the_loop(certificates):
+    """Ten thousand records may come in one read. These hold a byte each, so that it shows what becomes of them."""
+
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    client = TLSMemoryClient(app, certificates)
+    await client.shake_hands()
+    await client.ask(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n")
+    for _ in range(10_000):
+        client.tls.write(b"x")
+    records = client.outgoing.read()
+    [call] = client.runtime.calls
+    client.connection.data_received(records)
+    handed_on = [len(call.body)]
+    while len(call.body) < 10_000:
+        assert not client.transport.reading
+        await asyncio.sleep(0)
+        handed_on.append(len(call.body))
+    assert len(handed_on) >= len(records) // STEP
+    assert client.transport.reading
+    client.transport.lose()
+    call.task.cancel()
+    await client.turns()
 
 
 async def test_what_was_not_asked_for_is_not_handed_on_and_comes_later(certificates):

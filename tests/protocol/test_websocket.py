@@ -9,7 +9,7 @@ import pytest
 
 from miniasgi.asgi import ASGIError, ClientDisconnected
 from miniasgi.protocol.connection import TURN
-from miniasgi.protocol.websocket import ON_EVENT, SENDABLE_CODES, State, WebSocketExchange
+from miniasgi.protocol.websocket import INFLATE_STEP, ON_EVENT, SENDABLE_CODES, State, WebSocketExchange
 from tests.applications import echo, respond
 from tests.memory import MemoryClient
 
@@ -552,6 +552,22 @@ async def test_pings_do_not_take_the_whole_turn_of_the_loop():
     assert most <= 2 * TURN
     await client.turns()
     assert client.transport.reading
+
+
+async def test_a_message_that_grows_does_not_take_the_whole_turn_of_the_loop():
+    compressor = zlib.compressobj(9, wbits=-15)
+    data = compressor.compress(bytes(2**24)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    app = Script()
+    client = await opened(app, b"Sec-WebSocket-Extensions: permessage-deflate")
+    client.connection.data_received(frame(BINARY, data[:-4], rsv1=1))
+    most = before = client.connection.size
+    while client.connection.size:
+        await asyncio.sleep(0)
+        most, before = max(most, client.connection.size - before), client.connection.size
+    assert 0 < most <= 1032 * INFLATE_STEP
+    await client.turns()
+    assert len(app.received[1]["bytes"]) == 2**24
+    client.transport.lose()
 
 
 async def test_empty_fragments_cost_nothing():
