@@ -434,7 +434,9 @@ class Http1Connection(Connection):
             going_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             self.transport.write(self.h11.send(going_on))
         self.balance()
-        if self.h11.their_state is h11.SEND_BODY:
+        if (
+            self.h11.their_state is h11.SEND_BODY and self.deadline == math.inf
+        ):  # who asks again has no more time
             self.expect_within(self.runtime.config.timeout_body)
 
     def client_left(self) -> None:

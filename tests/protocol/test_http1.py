@@ -1171,6 +1171,29 @@ async def test_a_body_that_stalls_while_the_application_waits_is_a_408():
     assert received[-1] == {"type": "http.disconnect"}
 
 
+async def test_an_application_that_asks_again_and_again_gives_a_stalled_body_no_more_time():
+    poll = asyncio.Event()
+
+    async def app(scope, receive, send):
+        while True:
+            asked = asyncio.ensure_future(receive())
+            polled = asyncio.ensure_future(poll.wait())
+            await asyncio.wait([asked, polled], return_when=asyncio.FIRST_COMPLETED)
+            poll.clear()
+            polled.cancel()
+            if asked.done() and asked.result()["type"] == "http.disconnect":
+                return
+            asked.cancel()
+
+    client = MemoryClient(app)
+    await client.send(post(b"abcd")[:-2])
+    for _ in range(4):
+        await client.pass_time(10)
+        poll.set()
+        await client.turns()
+    assert client.written.startswith(b"HTTP/1.1 408 ")
+
+
 async def test_an_application_may_take_its_time():
     go_on = asyncio.Event()
 
