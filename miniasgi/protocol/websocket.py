@@ -156,6 +156,10 @@ class Deflate(PerMessageDeflate):
             self._decompressor = None  # the next message begins a stream of its own
         return end
 
+    def release(self) -> None:
+        """Give back zlib's 300 KB. wsproto's parser is a ring, and waits for the garbage collector."""
+        self._compressor = self._decompressor = None
+
     @property
     def stream_ended(self) -> bool:
         """Whether the message under way has had its final block."""
@@ -581,8 +585,9 @@ class WebSocketConnection(Connection):
 
     def on_released(self) -> None:
         self.exchange.on_disconnect()
-        # It has us for its wire: a ring, in which 300 KB of zlib would wait for the garbage collector.
-        del self.exchange
+        del self.exchange  # it has us for its wire: a ring, which would wait for the garbage collector
+        for extension in self.extensions:
+            extension.release()
         self.runtime.log_access(self.visit, 101, self.sent)
 
 

@@ -469,6 +469,25 @@ async def test_a_message_in_many_fragments_takes_little_more_than_its_bytes(opco
     assert (message.get("text") or message["bytes"].decode()) == "ab" * 20_001 + "!"
 
 
+@pytest.mark.parametrize("end", ["closed", "lost"])
+async def test_the_memory_of_compression_does_not_wait_for_the_garbage_collector(end):
+    client = await opened(echo, b"Sec-WebSocket-Extensions: permessage-deflate")
+    compressor = zlib.compressobj(wbits=-15)
+    await client.send(
+        frame(TEXT, compressor.compress(b"hello") + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4], rsv1=1)
+    )
+    [extension] = client.connection.extensions
+    assert extension._compressor is not None
+    assert extension._decompressor is not None
+    if end == "closed":
+        await client.send(close(1000))
+    else:
+        client.transport.lose()
+    await client.turns()
+    assert extension._compressor is None
+    assert extension._decompressor is None
+
+
 async def test_what_comes_behind_our_close_is_not_inflated():
     async def act(receive, send):
         await send({"type": "websocket.close"})
