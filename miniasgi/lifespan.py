@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from .asgi import Application, ASGIError, Message
 from .config import named
+from .explain.faults import Tell, log_fault
 from .explain.frames import (
     awaiting,
     is_call_itself,
     not_called,
-    of_application,
     places,
     raising,
     running_in,
@@ -69,13 +69,19 @@ class Lifespan:
     """One run of the application's lifespan. Made by Server, which calls `startup` and then `shutdown`.
 
     `mode` is Config.lifespan; `timeout` the seconds that each half may take; `state` the namespace that the
-    application may fill, of which each request is given a shallow copy.
+    application may fill, of which each request is given a shallow copy; `tell` hears what goes wrong.
     """
 
     def __init__(
-        self, app: Application, mode: Literal["auto", "on", "off"], timeout: float, state: dict[Any, Any]
+        self,
+        app: Application,
+        mode: Literal["auto", "on", "off"],
+        timeout: float,
+        state: dict[Any, Any],
+        tell: Tell = log_fault,
     ) -> None:
         self.app = app
+        self.tell = tell
         self.mode = mode
         self.timeout = timeout
         self.scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
@@ -116,7 +122,7 @@ class Lifespan:
         if self.state is State.RUNNING and not task.cancelled() and (error := task.exception()):
             self.state, self.task = State.OVER, None
             text = "The application's lifespan raised; it is served on, and will have no shutdown"
-            log.error(text, exc_info=of_application(error))
+            self.tell(logging.ERROR, text, error)
 
     def ended_early(self, task: "asyncio.Task[None]") -> None:
         """The application left the conversation before it had started: is it without lifespan, or broken?"""
@@ -136,15 +142,16 @@ class Lifespan:
         if error is None or is_refusal(error, "lifespan", KEYS) or is_told_off(error):
             log.info("The application has no lifespan: it %s", what)
         elif is_call_itself(error):
-            log.warning("%s", not_called(error))
+            self.tell(logging.WARNING, not_called(error), None)
         else:
             self.seems_broken(error)
 
     def seems_broken(self, error: BaseException) -> None:
         """Say so, and how to say that there is no lifespan; the error stands below, without its traceback."""
         where = "".join(f" in {line}" for line in places(raising(error))[-1:])
-        text = "The application's lifespan failed%s; served without it (if it is to have none, say %s)"
-        log.warning(text, where, named("lifespan", "off"), exc_info=(type(error), error, None))
+        none = f"if it is to have none, say {named('lifespan', 'off')}"
+        text = f"The application's lifespan failed{where}; served without it ({none})"
+        self.tell(logging.WARNING, text, error.with_traceback(None))
 
     async def shutdown(self) -> None:
         """Return when the application has shut down, or has had its time. Never raises for it: logs."""
@@ -157,11 +164,11 @@ class Lifespan:
                 self.inbox.put_nowait({"type": "lifespan.shutdown"})
                 await self.answer_or_end("shutdown")
         except TimeoutError as error:
-            log.error("The application's shutdown was cancelled after %s", error)
+            self.tell(logging.ERROR, f"The application's shutdown was cancelled after {error}", None)
         finally:
             await self.cancel()
         if self.failure:
-            log.error("The application's shutdown failed: %s", self.failure)
+            self.tell(logging.ERROR, f"The application's shutdown failed: {self.failure}", None)
 
     async def answer_or_end(self, half: str) -> bool:
         """Wait for the application's answer (False) or its end (True).
@@ -209,7 +216,7 @@ class Lifespan:
             await asyncio.wait((self.task,), timeout=CLEAN_UP)
         error = self.task.exception() if self.task.done() and not self.task.cancelled() else None
         if error is not None and not self.failure:  # otherwise it has said so itself
-            log.error("The application's lifespan raised", exc_info=of_application(error))
+            self.tell(logging.ERROR, "The application's lifespan raised", error)
 
     # ---- the application's side ----
 

@@ -1,4 +1,4 @@
-"""host:port → listening sockets, bound before the application starts.
+"""host:port, or the path of a unix socket → listening sockets, bound before the application starts.
 
 A bound socket that does not listen yet refuses clients, and keeps the address: so a port that is in use is
 found out at once, and nobody is accepted who cannot be served. What cannot be had is an AddressError, whose
@@ -83,6 +83,18 @@ def bind(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socke
     return sock
 
 
+def bind_unix(path: str) -> socket.socket:
+    """A bound unix socket, whose file is the caller's to remove. Raises AddressError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise AddressError(f"the unix socket {path} cannot be had: {error.strerror or error}") from error
+    return sock
+
+
 def reuse_address(sock: socket.socket) -> None:
     """Let the address be had though connections of a server before us are in TIME_WAIT on it.
 
@@ -100,7 +112,10 @@ def start_listening(sock: socket.socket, backlog: int) -> None:
         reuse_address(sock)
         sock.listen(backlog)
     except OSError as error:  # another server bound the address as we did, and listened first
-        raise AddressError(bind_advice(error, *sock.getsockname()[:2])) from error
+        address = sock.getsockname()
+        if isinstance(address, str):
+            raise AddressError(f"the unix socket {address} cannot be had: {error.strerror}") from error
+        raise AddressError(bind_advice(error, *address[:2])) from error
 
 
 def bind_advice(error: OSError, host: str, port: int) -> str:
@@ -119,7 +134,9 @@ def bind_advice(error: OSError, host: str, port: int) -> str:
 
 
 def url_of(sock: socket.socket, scheme: str = "http") -> str:
-    """The URL under which this machine reaches a listening socket."""
+    """The URL under which this machine reaches a listening socket; of a unix socket, whatever its path is."""
+    if sock.family == socket.AF_UNIX:
+        return f"{scheme}://localhost"
     host, port = sock.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -6,7 +6,6 @@ logging, and Python's warnings. The order: address and certificate, then the app
 
 import asyncio
 import gc
-import importlib.util
 import logging
 import os
 import platform
@@ -14,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any, Self, TextIO
@@ -24,8 +23,9 @@ from .config import Config, ConfigError, make_config, named
 from .explain.awaits import DEPTH, unawaited_heard
 from .listen import open_sockets, url_of
 from .loading import load_app
+from .loops import choose_loop, close_loop
 from .observe.stalls import stalls_told
-from .server import CLEAN_UP, Server, Stopped
+from .server import Server, Stopped
 from .tls_context import tls_context
 from .version import __version__
 
@@ -148,30 +148,12 @@ def announce(server: Server, name: str, how_to_stop: str) -> None:
     log.info("Process %d, Python %s, %s; %s", os.getpid(), platform.python_version(), loop, how_to_stop)
 
 
-def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the event loop that the option names."""
-    if name == "uvloop" or (name == "auto" and importlib.util.find_spec("uvloop")):
-        try:
-            import uvloop
-        except ImportError as error:
-            raise ConfigError(f"{named('loop', 'uvloop')} needs uvloop: pip install uvloop") from error
-        return uvloop.new_event_loop
-    return asyncio.new_event_loop
-
-
 def leave(loop: asyncio.AbstractEventLoop) -> None:
-    """Close the loop. Unlike asyncio.run it does not wait for ever for a task that will not be cancelled."""
+    """Close the loop, which was this thread's."""
     try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=CLEAN_UP))
-        with suppress(TimeoutError):
-            loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLEAN_UP))
+        close_loop(loop)
     finally:
         asyncio.set_event_loop(None)
-        loop.close()
 
 
 def log_unawaited(text: str, _own: bool) -> None:

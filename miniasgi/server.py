@@ -20,12 +20,14 @@ from .accept import Acceptor
 from .asgi import Application
 from .config import Config
 from .explain.application import check_application
+from .explain.faults import Tell, log_fault
+from .explain.frames import awaiting, places
 from .lifespan import Lifespan, StartupFailed
 from .listen import close_all, open_sockets, start_listening, url_of
 from .observe import debug
 from .observe.access import log_request
 from .observe.conversation import Recorded
-from .protocol.connection import Arrival
+from .protocol.connection import Arrival, First
 from .protocol.http1 import Http1Connection
 from .protocol.runtime import TICK, OnDebug, Runtime
 from .protocol.tls_transport import Handshake
@@ -51,9 +53,12 @@ class Server:
     Made of what is no application, it raises LoadError. Entering reads the certificate, takes the address,
     starts the application, then accepts; it raises TLSError, AddressError, StartupFailed.
     Leaving stops as the promise is: running requests finish within `timeout_graceful_shutdown`, and the
-    application's shutdown is always run. `sockets` are bound ones to use in place of host and port; they are
-    closed at the end. `on_debug`, for tests, is called with (scope, info) of each http.response.debug; that
-    extension is in the scope only where it is given.
+    application's shutdown is always run.
+
+    `sockets` are bound ones to use in place of host and port, perhaps none; they are closed at the end.
+    `on_debug`, for tests, is called with (scope, info) of each http.response.debug; that extension is in the
+    scope only where it is given. `tell` hears what goes wrong in the application, in place of the log.
+    `first` makes the connection of each client.
     """
 
     def __init__(
@@ -61,14 +66,19 @@ class Server:
         app: Application,
         config: Config | None = None,
         *,
-        sockets: Sequence[socket.socket] = (),
+        sockets: Sequence[socket.socket] | None = None,
         on_debug: OnDebug | None = None,
+        tell: Tell = log_fault,
+        first: First = Http1Connection,
     ) -> None:
         check_application(app, "the application")
         self.app = app
         self.config = config or Config()
-        self.sockets = list(sockets)
+        self.binds = sockets is None  # takes the address of the config
+        self.sockets = list(sockets or ())
         self.on_debug = on_debug
+        self.tell = tell
+        self.first = first
         self.loop: asyncio.AbstractEventLoop | None = None  # the loop that it runs in, once it does
         self.asked = asyncio.Event()  # stop() was called
         self.at_once = asyncio.Event()  # stop(at_once=True) was called
@@ -116,10 +126,12 @@ class Server:
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
         state: dict[Any, Any] = {}
-        self.lifespan = Lifespan(self.app, self.config.lifespan, self.config.timeout_lifespan, state)
+        config = self.config
+        self.lifespan = Lifespan(self.app, config.lifespan, config.timeout_lifespan, state, self.tell)
         try:
-            tls, server_cert = tls_context(self.config), server_certificate(self.config)
-            self.sockets = self.sockets or open_sockets(self.config.host, self.config.port)
+            tls, server_cert = tls_context(config), server_certificate(config)
+            if self.binds:
+                self.sockets = open_sockets(config.host, config.port)
             await self.unless(self.asked, self.lifespan.startup())
             try:
                 if self.asked.is_set():
@@ -148,14 +160,16 @@ class Server:
             show_failure=debug.show_failure if config.debug else None,
             on_debug=self.on_debug,
             server_cert=server_cert,
+            tell=self.tell,
         )
 
     def listen(self, tls: ssl.SSLContext | None) -> None:
         """From here on clients are accepted."""
         for sock in self.sockets:
             start_listening(sock, self.config.backlog)
-        first = Http1Connection if tls is None else partial(Handshake, tls, Http1Connection)
-        self.acceptor = Acceptor(self.runtime.loop, self.sockets, partial(Arrival, self.runtime, first))
+        first = self.first if tls is None else partial(Handshake, tls, self.first)
+        self.arrival = partial(Arrival, self.runtime, first)  # what the transport of a new client is given to
+        self.acceptor = Acceptor(self.runtime.loop, self.sockets, self.arrival)
 
     def tick(self) -> None:
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)
@@ -195,12 +209,14 @@ class Server:
         """End what is still running after its time, and say what it was."""
         calls = list(self.runtime.calls)
         for call in calls:
-            log.warning("%s: still running when the server stopped; cancelled", call.name)
+            text = f"{call.name}: still running when the server stopped; cancelled"
+            self.tell(logging.ERROR, text + where(call.task), None)
             call.task.cancel()
         if calls:
             await asyncio.wait([call.task for call in calls], timeout=CLEAN_UP)
         for call in self.runtime.calls:
-            log.error("%s: goes on in spite of being cancelled; left behind", call.name)
+            text = f"{call.name}: goes on in spite of being cancelled; left behind"
+            self.tell(logging.ERROR, text, None)
             # asyncio would tell it once more, by the number of the task.
             call.task._log_destroy_pending = False  # type: ignore[attr-defined]
         await self.acceptor.settled()  # so that those who came last are told, too
@@ -218,6 +234,11 @@ class Server:
             await asyncio.wait((working,))
         if not (cancelled and working.cancelled()):
             working.result()
+
+
+def where(task: "asyncio.Task[None]") -> str:
+    """`; it waits in app.py, line 8, in app: await receive()`, or nothing where that cannot be seen."""
+    return "".join(f"; it waits in {line}" for line in places(awaiting(task.get_coro()))[-1:])
 
 
 def until_next_tick() -> float:

@@ -1,4 +1,4 @@
-"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← {check, reload} ← {cli, __main__}."""
+"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← {check, reload, testing} ← {cli, __main__}."""
 
 import ast
 from pathlib import Path
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "protocol": {"asgi", "config", "explain", "protocol"},
     "lifespan": {"asgi", "config", "explain"},
     "listen": {"config"},
+    "loops": {"config"},
     "accept": set(),
     "tls_context": {"config"},
     "observe": {"asgi", "config", "explain", "observe", "protocol"},
@@ -24,10 +25,15 @@ MAY_IMPORT = {
         *("accept", "asgi", "config", "explain", "lifespan", "listen", "observe", "protocol", "tls_context"),
     },
     "process": {
-        *("asgi", "config", "explain", "listen", "loading", "observe", "server", "tls_context", "version"),
+        *("asgi", "config", "explain", "listen", "loading", "loops", "observe", "server"),
+        *("tls_context", "version"),
     },
-    "reload": {"config", "listen", "process", "reload", "server", "tls_context"},
+    "reload": {"config", "listen", "loops", "process", "reload", "server", "tls_context"},
     "check": {"asgi", "check", "config", "explain", "lifespan", "loading", "observe", "process", "server"},
+    "testing": {
+        *("asgi", "config", "explain", "lifespan", "listen", "loading", "loops", "observe", "protocol"),
+        *("server", "testing"),
+    },
     "__init__": {"config", "process", "server", "version"},
     "options": {"config"},
     "other_servers": set(),
@@ -41,7 +47,11 @@ ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library
 # The files of some folders, the ground first: each may import those before it.
 ORDER = {
     "reload": ["watch", "child", "parent", "__init__"],
-    "explain": ["shown", "frames", "messages", "awaits", "refusal", "application", "__init__"],
+    "testing": [
+        *("certificate", "faults", "memory", "raw", "served", "thread", "in_loop", "serving"),
+        *("report", "strict", "plugin", "__init__"),
+    ],
+    "explain": ["shown", "frames", "faults", "messages", "awaits", "refusal", "application", "__init__"],
     "protocol": [
         *("runtime", "file", "connection", "tls_transport", "tls_scope"),
         *("strict", "intake", "scope", "exchange", "websocket", "http1", "__init__"),

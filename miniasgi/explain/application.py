@@ -29,11 +29,12 @@ def check_application(app: object, name: str) -> None:
             f"{name} is a coroutine already: it was called where it was named; name the function itself, "
             f"without the parentheses behind {app.__qualname__}"
         )
-    name += definition(app)
     if not callable(app):
-        raise LoadError(f"{name} is {article(app)}, which cannot be called as an ASGI application{lack(app)}")
-    if wrong := arguments_fault(app) or result_fault(app):
-        raise LoadError(f"{name} {wrong}")
+        wrong = f"is {article(app)}, which cannot be called as an ASGI application{lack(app)}"
+    else:
+        wrong = arguments_fault(app) or result_fault(app)
+    if wrong:  # only now is it looked where the application is: to find a class takes milliseconds
+        raise LoadError(f"{name}{definition(app)} {wrong}")
 
 
 def definition(app: object) -> str:

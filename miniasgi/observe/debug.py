@@ -28,7 +28,7 @@ def warn(text: str, lines: list[str]) -> None:
 
 def show_failure(scope: Scope, error: BaseException | None) -> Page:
     """(content type, body) of the answer to a request whose application raised, or returned too early."""
-    shown = Failure(scope, error, current.get(None))
+    shown = Failure(scope, error, current.get(Conversation(scope)))
     accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
     if b"text/html" in accept:
         return b"text/html; charset=utf-8", shown.page().encode(errors="replace")
@@ -38,7 +38,7 @@ def show_failure(scope: Scope, error: BaseException | None) -> Page:
 class Failure:
     """Made for one answer: what is known of a failure, as text or as a page."""
 
-    def __init__(self, scope: Scope, error: BaseException | None, conversation: Conversation | None) -> None:
+    def __init__(self, scope: Scope, error: BaseException | None, conversation: Conversation) -> None:
         self.scope = scope
         self.error = error
         self.conversation = conversation
@@ -71,31 +71,11 @@ class Failure:
             for name, value in self.scope["headers"]
         ]
 
-    @property
-    def messages(self) -> list[tuple[str, str, str]]:
-        """(milliseconds, way, message and what became of it) of each message."""
-        if self.conversation is None:
-            return []
-        rows = [
-            (
-                f"{each.seconds * 1000:.1f}",
-                each.way,
-                each.text + (f"\n→ {each.failure}" if each.failure else ""),
-            )
-            for each in (*self.conversation.first, *self.conversation.last)
-        ]
-        if self.conversation.left_out:
-            rows.insert(len(self.conversation.first), ("", "", f"… {self.conversation.left_out} more …"))
-        return rows
-
     # ---- its two forms ----
 
     def text(self) -> str:
         parts = [f"{self.request}\n{self.summary}", self.trace.rstrip()]
-        rows = [
-            f"{at:>9} ms  {way:<8} " + text.replace("\n", "\n" + " " * 22) for at, way, text in self.messages
-        ]
-        parts.append("\n".join(["The conversation:", *(rows or ["  not a message was received or sent"])]))
+        parts.append("\n".join(["The conversation:", *self.conversation.lines]))
         parts.append("\n".join(["The request:", *(f"  {name}: {value}" for name, value in self.headers)]))
         parts.append("(Shown because the server runs with --debug.)\n")
         return "\n\n".join(filter(None, parts))
@@ -107,7 +87,7 @@ class Failure:
             "trace": html.escape(self.trace) or "It raised nothing.",
             "messages": "".join(
                 f"<tr><td>{at}<td>{way}<td><code>{html.escape(text)}</code>"
-                for at, way, text in self.messages
+                for at, way, text in self.conversation.rows
             )
             or "<tr><td colspan=3>Not a message was received or sent.",
             "headers": "".join(

@@ -49,7 +49,7 @@ LINGER = 2.0
 class Arrival(asyncio.Protocol):
     """A socket that was accepted a moment ago. Made by the loop; ends when its transport is known."""
 
-    def __init__(self, runtime: Runtime, first: "Callable[[Runtime, asyncio.Transport], Connection]") -> None:
+    def __init__(self, runtime: Runtime, first: "First") -> None:
         self.runtime = runtime
         self.first = first
 
@@ -59,10 +59,14 @@ class Arrival(asyncio.Protocol):
 
     def begin(self, transport: asyncio.Transport) -> None:
         connection = self.first(self.runtime, transport)
-        transport.set_protocol(connection)
+        connection.transport.set_protocol(connection)  # its own: something may stand in between
         self.runtime.connections.add(connection)
         if self.runtime.stopping:  # accepted in the turn of the loop in which listening ended
             connection.stop()
+
+
+# Makes what an accepted transport is given to.
+First = Callable[[Runtime, asyncio.Transport], "Connection"]
 
 
 class Connection(asyncio.Protocol):

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from ..asgi import ClientDisconnected, Message, Scope
-from ..explain.frames import is_call_itself, not_called, of_application
+from ..explain.frames import is_call_itself, not_called
 from ..explain.messages import Unsendable, advice, are_headers, fault, refusal
 from ..explain.shown import CONTROLS, shown
 from .file import FilePart
@@ -188,21 +188,24 @@ class ApplicationCall:
         if state in self.CLOSED:
             with suppress(RecursionError):  # groups within groups without an end
                 told = told_by(error)
+        tell = self.wire.runtime.tell
         if told is None:
             if is_call_itself(error):
-                log.error("%s: %s", self.name, not_called(error))
+                tell(logging.ERROR, f"{self.name}: {not_called(error)}", None)
             else:
-                log.error("%s: the application raised", self.name, exc_info=of_application(error))
+                tell(logging.ERROR, f"{self.name}: the application raised", error)
         elif told is error:
             text = str(error) if isinstance(error, ClientDisconnected) else f"ended by {shown(error)}"
-            log.log(self.CLOSED[state], "%s: %s", self.name, text)
+            tell(self.CLOSED[state], f"{self.name}: {text}", None)
         else:
-            log.info("%s: %s, the application raised %s", self.name, state.value, shown(error))
+            text = f"{self.name}: {state.value}, the application raised {shown(error)}"
+            tell(logging.INFO, text, None)
 
     def log_return(self, returned: object, state: Enum) -> None:
         if unfinished := self.UNFINISHED.get(state):
             what = "" if returned is None else f"; it returned {shown(returned)}, which nobody reads"
-            log.error("%s: the application returned %s%s", self.name, unfinished, what)
+            text = f"{self.name}: the application returned {unfinished}{what}"
+            self.wire.runtime.tell(logging.ERROR, text, None)
 
     # ---- its two callables ----
 
@@ -365,7 +368,7 @@ class Exchange(ApplicationCall):
         if self.wire.runtime.show_failure is None and not self.advised:  # --debug tells it of every message
             for text in advice(message):
                 self.advised = True  # once a call is enough
-                log.warning("%s: %s", self.name, text)
+                self.wire.runtime.tell(logging.WARNING, f"{self.name}: {text}", None)
 
     def write_body(self, body: bytes, more_body: bool) -> None:
         if self.trailers is None:
@@ -423,7 +426,8 @@ class Exchange(ApplicationCall):
             self.advised = True  # once a call is enough: a second answer has a body, too
             slip = "is a `return` missing behind the answer?" if is_start else MORE_BODY_MISSING
             told = refusal(message, str(self.state.value), (), slip)
-            log.warning("%s: ignored a message of the application: %s", self.name, told)
+            text = f"{self.name}: ignored a message of the application: {told}"
+            self.wire.runtime.tell(logging.WARNING, text, None)
 
     SEND = {
         State.START: {

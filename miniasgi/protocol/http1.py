@@ -366,12 +366,8 @@ class Http1Connection(Connection):
         assert self.exchange is not None  # who asks for it
         length = length_of(head)
         if length is not None and length < part.count:
-            log.warning(
-                "%s: the file has %d bytes, of which the response's content-length lets %d be sent",
-                self.exchange.name,
-                part.count,
-                length,
-            )
+            text = f"the file has {part.count} bytes, of which content-length lets {length} be sent"
+            self.runtime.tell(logging.WARNING, f"{self.exchange.name}: {text}", None)
             part.count = length
 
     def write_trailers(self, headers: Headers) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..asgi import Application, Scope
 from ..config import Config
+from ..explain.faults import Tell, log_fault
 
 log = logging.getLogger("miniasgi")
 
@@ -133,6 +134,7 @@ class Runtime:
         "start_task",  # starts a coroutine in a given context, as soon as this Python can
         "state",  # what the application put into lifespan's state
         "stopping",  # no new request is begun; answers say `Connection: close`
+        "tell",  # is told what goes wrong in the application
         "ticked",  # when `tick` was called last
         "time",  # seconds on a clock that never goes back; tests put their own here
     )
@@ -147,6 +149,7 @@ class Runtime:
         show_failure: ShowFailure | None = None,
         on_debug: OnDebug | None = None,
         server_cert: str | None = None,
+        tell: Tell = log_fault,
     ) -> None:
         self.app = app
         self.config = config
@@ -156,6 +159,7 @@ class Runtime:
         self.show_failure = show_failure
         self.on_debug = on_debug
         self.server_cert = server_cert
+        self.tell = tell
         # Not loop.time: uvloop's stands still within a turn of the loop, and has whole milliseconds.
         self.time: Callable[[], float] = time.monotonic
         self.ticked = self.time()

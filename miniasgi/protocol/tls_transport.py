@@ -16,11 +16,10 @@ What lies in the transport below is not counted as unsent there either, and ther
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .connection import Connection
+from .connection import Connection, First
 from .runtime import Runtime, client_of, guarded
 
 log = logging.getLogger("miniasgi")
@@ -46,7 +45,7 @@ class Handshake(Connection):
     def __init__(
         self,
         context: ssl.SSLContext,
-        first: Callable[[Runtime, asyncio.Transport], Connection],
+        first: First,
         runtime: Runtime,
         transport: asyncio.Transport,
     ) -> None:
@@ -75,7 +74,7 @@ class Handshake(Connection):
         secure = TLSTransport(self.runtime.loop, self.transport, self.tls, self.incoming, self.outgoing)
         connection = self.first(self.runtime, secure)
         self.become(connection)
-        secure.set_protocol(connection)
+        connection.transport.set_protocol(connection)
         self.transport.set_protocol(secure)
         secure.flush()
         secure.decrypt()  # what came in one piece with the end of the handshake

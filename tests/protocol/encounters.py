@@ -420,14 +420,6 @@ OWN = (Boom, ASGIError, asyncio.CancelledError, SystemExit, ExceptionGroup)
 class Listener(logging.Handler):
     """Hears what the server and the loop complain of."""
 
-    # By a rude application, with its own error or with what it left undone.
-    PROVOKED = (
-        "%s: the application raised",
-        "%s: the application returned %s%s",
-        "%s: ignored a message of the application: %s",
-        "%s: %s",
-    )
-
     def __init__(self):
         super().__init__(logging.WARNING)
         self.complaints = []
@@ -436,7 +428,7 @@ class Listener(logging.Handler):
     def emit(self, record):
         error = record.exc_info[1] if record.exc_info else None
         own = error is None or isinstance(error, OWN)
-        if not (self.rude and own and record.msg in self.PROVOKED):
+        if not (self.rude and own and record.funcName == "log_fault"):  # a fault of the application's
             self.complaints.append((record.getMessage(), error))
 
     def on_loop_error(self, loop, context):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from miniasgi.asgi import ASGIError, ClientDisconnected
+from miniasgi.explain.faults import log_fault
 from miniasgi.explain.messages import KINDS, Unsendable
 from miniasgi.protocol.exchange import Exchange, State
 
@@ -14,7 +15,7 @@ class SilentWire:
     """A wire that takes everything."""
 
     congested = False
-    runtime = SimpleNamespace(on_debug=print, show_failure=None)
+    runtime = SimpleNamespace(on_debug=print, show_failure=None, tell=log_fault)
 
     def __init__(self):
         self.asked = []

@@ -1,0 +1,39 @@
+"""Which event loop, and how it is closed: for whoever runs a Server in a loop of its own.
+
+A leaf. It never touches the event loop policy.
+"""
+
+import asyncio
+import importlib.util
+from collections.abc import Callable
+from contextlib import suppress
+
+from .config import ConfigError, named
+
+# How long what is left of the application may take to clean up, in seconds.
+CLEAN_UP = 1.0
+
+
+def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes the event loop that the option names. Raises ConfigError where uvloop is missing."""
+    if name == "uvloop" or (name == "auto" and importlib.util.find_spec("uvloop")):
+        try:
+            import uvloop
+        except ImportError as error:
+            raise ConfigError(f"{named('loop', 'uvloop')} needs uvloop: pip install uvloop") from error
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the loop. Unlike asyncio.run it does not wait for ever for a task that will not be cancelled."""
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=CLEAN_UP))
+        with suppress(TimeoutError):
+            loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLEAN_UP))
+    finally:
+        loop.close()

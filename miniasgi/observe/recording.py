@@ -1,0 +1,331 @@
+"""Recording: what was said with one server, as bytes and as ASGI messages, each exchange for itself.
+
+A connection talks to a transport, to h11 and to the application. The recording has a stand-in for each of
+them, given to the connection when it is made; so the road has no `if` for it, and says the same to a recorded
+client as to any other. It is for tests, and keeps what they may ask for: no server in the open has one.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import h11
+
+from ..asgi import Application, Message, Receive, Scope
+from ..explain.frames import summary
+from ..explain.shown import shown
+from ..protocol.connection import Connection
+from ..protocol.exchange import name_of
+from ..protocol.http1 import Http1Connection
+from ..protocol.runtime import Runtime
+from ..protocol.websocket import WebSocketConnection
+from .conversation import Conversation, OnAdvice, Recorded
+
+# How many messages of an exchange are kept, of the first and of the last ones each.
+KEPT_MESSAGES = 1000
+# How many bytes of each direction of an exchange are kept: the first ones.
+KEPT_BYTES = 1024 * 1024
+# How many exchanges are kept of one server; beyond that, the older half is dropped.
+KEPT_EXCHANGES = 10_000
+
+
+class Traffic:
+    """The bytes of one direction of one exchange. `count` tells how many there were in all."""
+
+    __slots__ = ("count", "data")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.count = 0
+
+    def add(self, data: bytes) -> None:
+        self.data += data[: KEPT_BYTES - len(self.data)]
+        self.count += len(data)
+
+
+class RecordedExchange(Conversation):
+    """One call of the application: its messages, the bytes both ways, and how it ended.
+
+    `scope` is what the application was given, as a copy. Times are in seconds of `time.monotonic()`.
+    """
+
+    kept = KEPT_MESSAGES
+
+    def __init__(self, scope: Scope, on_change: Callable[[], None], tap: "Tap | None") -> None:
+        super().__init__(scope)
+        self.on_change = on_change
+        self.came = Traffic() if tap is None else tap.came
+        self.left = Traffic() if tap is None else tap.left
+        self.ended: float | None = None  # when the application returned or raised; None while it runs
+        self.error: BaseException | None = None  # what it raised
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {', '.join(self.types) or 'nothing said'}>"
+
+    # ---- to assert on ----
+
+    @property
+    def name(self) -> str:
+        """The request in a few words, as the log has it: GET /path from 127.0.0.1:50000."""
+        return self.scope["type"] if self.scope["type"] == "lifespan" else name_of(self.scope)
+
+    @property
+    def received(self) -> list[Message]:
+        """The messages that receive() returned, in their order."""
+        return [each.message for each in self.messages if each.way == "receive"]
+
+    @property
+    def sent(self) -> list[Message]:
+        """The messages that send() took, in their order. Those that it refused are in `messages` only."""
+        return [each.message for each in self.messages if each.way == "send" and each.error is None]
+
+    @property
+    def messages(self) -> list[Any]:
+        """All of them, each an Entry: seconds since the start, way, message, error of send()."""
+        return [*self.first, *self.last]
+
+    @property
+    def types(self) -> list[str]:
+        """The types of all messages, in their order."""
+        return [type_of(each.message) for each in self.messages]
+
+    @property
+    def status(self) -> int | None:
+        """The status that the application answered with; None where it has not."""
+        for message in self.sent:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                return message["status"]  # type: ignore[no-any-return]
+        return None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the client has a whole answer, or the WebSocket is over."""
+        last = self.sent[-1] if self.sent else {"type": ""}
+        return last["type"] in LAST and not (last.get("more_body") or last.get("more_trailers"))
+
+    @property
+    def body(self) -> bytes:
+        """The body that the application sent, without the framing that it has on the wire."""
+        bodies = ("http.response.body", "websocket.http.response.body")
+        return b"".join(bytes(each.get("body", b"")) for each in self.sent if each["type"] in bodies)
+
+    @property
+    def bytes_received(self) -> bytes:
+        """What the client sent: the head and the body of the request, and a WebSocket's frames."""
+        return bytes(self.came.data)
+
+    @property
+    def bytes_sent(self) -> bytes:
+        """What the client was sent; decrypted, where it spoke TLS."""
+        return bytes(self.left.data)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the application took; None while it runs."""
+        return None if self.ended is None else self.ended - self.began
+
+    @property
+    def report(self) -> str:
+        """All of it as lines of text, shortened, and with what may be a secret masked."""
+        status = "" if self.status is None else f": {self.status}"
+        took = "still running" if self.seconds is None else f"{self.seconds * 1000:.1f} ms"
+        error = [] if self.error is None else [f"  raised {summary(self.error)}"]
+        return "\n".join([f"{self.name}{status} ({took})", *self.lines, *error])
+
+    # ---- for Recorded ----
+
+    def add(self, way: Literal["receive", "send"], message: Any, error: BaseException | None = None) -> None:
+        super().add(way, message, error)
+        self.on_change()
+
+    def end(self, error: BaseException | None) -> None:
+        self.ended = time.monotonic()
+        self.error = error
+        self.on_change()
+
+
+# With which messages an application has said all.
+LAST = (
+    "http.response.body",
+    "http.response.pathsend",
+    "http.response.trailers",
+    "http.response.zerocopysend",
+    "websocket.close",
+    "websocket.http.response.body",
+)
+
+
+def type_of(message: Any) -> str:
+    """A message's type; of what is no message, what it is."""
+    return str(message.get("type")) if isinstance(message, dict) else shown(message)
+
+
+class Recording:
+    """What was said with one server. Made by whoever makes the Server, and given to it in two parts:
+
+        recording = Recording(on_change)
+        Server(recording.of_application(app), …, first=recording.first)
+
+    `on_change` is called in the loop whenever something has been added; `on_advice` hears what could be
+    better in the application's messages.
+    """
+
+    def __init__(self, on_change: Callable[[], None], on_advice: OnAdvice | None = None) -> None:
+        self.on_change = on_change
+        self.on_advice = on_advice
+        self.exchanges: list[RecordedExchange] = []  # of HTTP and WebSocket, in the order of their start
+        self.lifespan: RecordedExchange | None = None
+        # Who wants to know the connection of the client with this address, and is called once with it.
+        self.awaited: dict[Any, Callable[[Tap], None]] = {}
+
+    def of_application(self, app: Application) -> Application:
+        """The stand-in for the application."""
+        return Recorded(app, self.on_advice, self.begin)
+
+    def begin(self, scope: Scope, receive: Receive) -> RecordedExchange:
+        if scope["type"] == "lifespan":
+            self.lifespan = RecordedExchange(scope, self.on_change, None)
+            return self.lifespan
+        # receive() is a method of the call, whose wire is the connection, whose transport is ours.
+        tap = receive.__self__.wire.transport  # type: ignore[attr-defined]
+        exchange = RecordedExchange(scope, self.on_change, tap)
+        if len(self.exchanges) == KEPT_EXCHANGES:
+            del self.exchanges[: KEPT_EXCHANGES // 2]
+        self.exchanges.append(exchange)
+        self.on_change()
+        return exchange
+
+    def first(self, runtime: Runtime, transport: asyncio.Transport) -> Connection:
+        """A connection with stand-ins for transport and h11."""
+        tap = Tap(self, transport)
+        connection = RecordedHttp1Connection(runtime, tap)
+        if on_connected := self.awaited.pop(transport.get_extra_info("peername"), None):
+            on_connected(tap)
+        return connection
+
+
+class RecordedHttp1Connection(Http1Connection):
+    """A connection whose h11 tells the tap what it is given. Made by Recording."""
+
+    __slots__ = ()
+    transport: "Tap"
+
+    def __init__(self, runtime: Runtime, tap: "Tap") -> None:
+        super().__init__(runtime, tap)
+        self.h11 = RecordedH11(tap)
+
+    @property
+    def has_kernel_copy(self) -> bool:
+        """No: what the kernel copies passes by unseen."""
+        return False
+
+
+class RecordedH11(h11.Connection):
+    """h11, which is given the bytes of one request at a time: so each exchange has its own."""
+
+    def __init__(self, tap: "Tap") -> None:
+        super().__init__(h11.SERVER)
+        self.tap = tap
+
+    def receive_data(self, data: bytes) -> None:
+        self.tap.came.add(data)
+        super().receive_data(data)
+
+    def start_next_cycle(self) -> None:
+        super().start_next_cycle()
+        self.tap.came, self.tap.left = Traffic(), Traffic()
+
+
+class Tap(asyncio.Transport, asyncio.Protocol):
+    """A transport that writes down what passes, between the connection and the transport below."""
+
+    def __init__(self, recording: Recording, below: asyncio.Transport) -> None:
+        super().__init__()
+        self.recording = recording
+        self.below = below
+        self.protocol = asyncio.Protocol()  # until there is one
+        self.came = Traffic()  # of the exchange under way
+        self.left = Traffic()
+        self.read = 0  # bytes that were read of this client in all
+        self.reading = True  # it was not told to pause
+        self.lost = False
+        self.ended = False  # the client has ended its side
+
+    # ---- from below ----
+
+    def data_received(self, data: bytes) -> None:
+        if isinstance(self.protocol, WebSocketConnection):
+            self.came.add(data)  # before that, h11 tells
+        self.protocol.data_received(data)
+        self.read += len(data)
+        self.recording.on_change()
+
+    def eof_received(self) -> bool | None:
+        keep = self.protocol.eof_received()
+        self.ended = True
+        self.recording.on_change()
+        return keep
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.protocol.connection_lost(exc)
+        self.lost = True
+        self.recording.on_change()
+
+    def pause_writing(self) -> None:
+        self.protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.protocol.resume_writing()
+
+    # ---- from the connection ----
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)  # every connection is one
+        self.protocol = protocol
+        if isinstance(protocol, WebSocketConnection):
+            self.came.add(bytes(protocol.backlog))  # what came behind the handshake
+        self.below.set_protocol(self)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.left.add(bytes(data))
+        self.below.write(data)
+
+    def write_eof(self) -> None:
+        self.below.write_eof()
+
+    def can_write_eof(self) -> bool:
+        return self.below.can_write_eof()
+
+    def pause_reading(self) -> None:
+        self.below.pause_reading()
+        self.reading = False
+        self.recording.on_change()
+
+    def resume_reading(self) -> None:
+        self.below.resume_reading()
+        self.reading = True
+
+    def is_reading(self) -> bool:
+        return self.below.is_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.below.get_extra_info(name, default)
+
+    def get_write_buffer_size(self) -> int:
+        return self.below.get_write_buffer_size()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.below.set_write_buffer_limits(high, low)
+
+    def is_closing(self) -> bool:
+        return self.below.is_closing()
+
+    def close(self) -> None:
+        self.below.close()
+
+    def abort(self) -> None:
+        self.below.abort()

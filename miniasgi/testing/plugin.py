@@ -1,0 +1,187 @@
+"""The plugin of pytest: fixtures that serve, errors raised in the test, the conversation of one that failed.
+
+pytest loads it into every run. So it imports next to nothing, until a test asks for a server.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..asgi import Application
+    from .thread import LiveServer
+
+    Start = Callable[..., LiveServer]
+
+STRICT = "--asgi-strict"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("miniasgi", "a real ASGI server in tests")
+    group.addoption(STRICT, action="store_true", help="any misuse of ASGI by the application fails the test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "asgi_app(app): what the fixture asgi_server serves: an application, or 'module:attribute'"
+    )
+    if config.getoption(STRICT):
+        from .served import Strictness
+
+        Strictness.default = True
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if config.getoption(STRICT):
+        from .served import Strictness
+
+        Strictness.default = False
+
+
+# ---- fixtures ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asgi_app(request: pytest.FixtureRequest) -> "Application | str | None":
+    """What `asgi_server` serves: as the mark `asgi_app` says. To be overridden by a fixture of your own."""
+    marker = request.node.get_closest_marker("asgi_app")
+    return None if marker is None else marker.args[0]
+
+
+@pytest.fixture
+def asgi_server(request: pytest.FixtureRequest, asgi_app: "Application | str | None") -> Iterator["Start"]:
+    """`server = asgi_server()`: a server in a thread, for this test. Takes what `serve` takes.
+
+    Without an application it serves `asgi_app`. The servers stop when the test function has returned, which
+    then raises what has gone wrong in their applications.
+    """
+    servers = request.node.stash[SERVERS] = ServersOfTest()
+
+    def start(app: "Application | str | None" = None, **options: Any) -> "LiveServer":
+        return servers.start(asgi_app if app is None else app, options)
+
+    yield start
+    servers.end(None)  # in case that the test function never ran
+
+
+@pytest.fixture(scope="session")
+def asgi_server_session(request: pytest.FixtureRequest) -> Iterator["Start"]:
+    """`server = asgi_server_session(app)`: one server in a thread for all tests that ask for the same.
+
+    Its exchanges and errors are those of the test that runs.
+    """
+    servers = request.config.stash[SESSION] = ServersOfSession()
+
+    def start(app: "Application | str", **options: Any) -> "LiveServer":
+        return servers.start(app, options)
+
+    yield start
+    del request.config.stash[SESSION]
+    servers.end()
+
+
+class ServersOfTest:
+    """Made by the fixture `asgi_server` for one test."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+
+    def start(self, app: "Application | str | None", options: dict[str, Any]) -> "LiveServer":
+        if app is None:
+            raise pytest.UsageError(
+                "asgi_server() has no application: give it one, override the fixture asgi_app, "
+                "or mark the test with @pytest.mark.asgi_app('module:attribute')"
+            )
+        from .serving import serve
+
+        return self.stack.enter_context(serve(app, **options))
+
+    def end(self, error: BaseException | None) -> None:
+        """Stop them. Raises what went wrong in the applications, unless the test failed by an error."""
+        self.stack.__exit__(None if error is None else type(error), error, None)
+
+
+class ServersOfSession:
+    """Made by the fixture `asgi_server_session`."""
+
+    def __init__(self) -> None:
+        self.stack = ExitStack()
+        self.servers: dict[Any, LiveServer] = {}
+
+    def start(self, app: "Application | str", options: dict[str, Any]) -> "LiveServer":
+        from .serving import serve
+
+        key = (app if isinstance(app, str) else id(app), *sorted(options.items()))
+        if key not in self.servers:
+            self.servers[key] = self.stack.enter_context(serve(app, **options))
+        return self.servers[key]
+
+    def begin_test(self) -> None:
+        for each in self.servers.values():
+            each.begin_anew()
+
+    def end_test(self, error: BaseException | None) -> None:
+        """Raise what went wrong in this test, of one server after the other."""
+        with ExitStack() as stack:
+            for each in self.servers.values():
+                stack.callback(each.settle_test, error)
+
+    def end(self) -> None:
+        self.stack.close()
+
+
+SERVERS = pytest.StashKey[ServersOfTest]()
+SESSION = pytest.StashKey[ServersOfSession]()
+BEGAN = pytest.StashKey[float]()
+
+
+# ---- a test -----------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    item.stash[BEGAN] = time.monotonic()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """The servers of a test end with its function: so it is the test that fails, and not its teardown."""
+    session = item.config.stash.get(SESSION, None)
+    if session is not None:
+        session.begin_test()
+    with ExitStack() as stack:
+        if item.config.getoption(STRICT):
+            from .strict import unawaited_raised
+
+            stack.enter_context(unawaited_raised())
+        try:
+            result = yield
+        except BaseException as error:
+            end(item, error)
+            raise
+        end(item, None)
+        return result
+
+
+def end(item: pytest.Item, error: BaseException | None) -> None:
+    with ExitStack() as stack:
+        if (session := item.config.stash.get(SESSION, None)) is not None:
+            stack.callback(session.end_test, error)
+        if (servers := item.stash.get(SERVERS, None)) is not None:
+            stack.callback(servers.end, error)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and f"{__package__}.served" in sys.modules:
+        from .report import conversations
+
+        if text := conversations(item.stash[BEGAN]):
+            report.sections.append(("miniasgi: what was said in this test", text))
+    return report

@@ -1,0 +1,192 @@
+"""LiveServer: a server in a thread with a loop of its own, for a test that does not await.
+
+It owns that neither start nor stop ever hangs, whatever the application does to the loop.
+"""
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Self, TypeVar, overload
+
+from ..explain.frames import places, running_in
+from ..lifespan import StartupFailed
+from ..loops import CLEAN_UP, choose_loop, close_loop
+from ..observe.recording import RecordedExchange
+from .faults import E, Expected, Kinds
+from .raw import TIMEOUT, BlockingLine, RawClient
+from .served import PATIENCE, Options, ServerInTest
+
+T = TypeVar("T")
+
+# How much longer than its own limits a server may take before its thread is given up, in seconds.
+GRACE = 2.0
+
+
+class LiveServer(ServerInTest):
+    """A server in a thread. Made by `with serve(app)`; it has started, and ends with the block."""
+
+    def __init__(self, options: Options) -> None:
+        self.changed = threading.Condition()
+        super().__init__(options)
+        self.started = threading.Event()  # or it has failed
+        self.ended = threading.Event()
+        self.failure: BaseException | None = None  # what the server itself has raised
+
+    # ---- for the test ----
+
+    @overload
+    def wait_for(self, what: str, timeout: float = PATIENCE) -> RecordedExchange: ...
+    @overload
+    def wait_for(self, what: Callable[[], T], timeout: float = PATIENCE) -> T: ...
+    def wait_for(self, what: str | Callable[[], Any], timeout: float = PATIENCE) -> Any:
+        """Wait until a message of this type has passed, and return the first exchange in which it did.
+
+        Or until a function returns something true, which is returned; it is asked whenever something has been
+        recorded. Returns at once for what has been already. Raises TimeoutError.
+        """
+        with self.changed:
+            found = self.changed.wait_for(lambda: self.seen(what), timeout)
+        if not found:
+            raise self.late(what, timeout)
+        return found
+
+    def expect(self, kind: Kinds[E], match: str | None = None) -> "ExpectedHere[E]":
+        """The application is to raise this, at least once by the end: it is not raised in the test.
+
+        `match` is searched for in its text. Used in a `with`, it is waited for at the end of the block; its
+        `error` is then what came.
+        """
+        expected = ExpectedHere(kind, match, self)
+        self.faults.expect(expected)
+        return expected
+
+    def raw(self, *, receive_buffer: int | None = None) -> RawClient:
+        """A client by hand, connected. `receive_buffer` is what the system keeps for it, at the least.
+
+        With a small one, such as 4096, a client that does not read stops the server soon.
+        """
+        sock, peer = self.open_line(receive_buffer)
+
+        async def settled(sent: int) -> None:
+            self.wait_for(lambda: peer.has_read(sent), TIMEOUT)
+
+        client = RawClient(self.secured(BlockingLine(sock)), settled)
+        self.clients.append(client)
+        return client
+
+    # ---- its life ----
+
+    def on_change(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def start(self) -> Self:
+        """Return when the application has started and clients are accepted. Raises what the start raises."""
+        try:
+            new_loop = choose_loop(self.config.loop)
+            run = contextvars.copy_context().run
+            self.thread = threading.Thread(
+                target=run, args=(self.run, new_loop), name="miniasgi server", daemon=True
+            )
+            self.thread.start()
+            if not self.started.wait(self.config.timeout_lifespan + CLEAN_UP + GRACE):
+                raise StartupFailed(f"the application keeps the loop from turning{self.place}")
+            if self.failure is not None:
+                self.thread.join(GRACE)
+                raise self.failure
+        except BaseException:
+            self.server.stop()
+            self.clean_up()
+            raise
+        self.hear_frameworks(True)
+        return self
+
+    def run(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """In the thread: serve until the block has ended."""
+        loop = new_loop()
+        executor = ThreadPoolExecutor(thread_name_prefix=self.thread.name)
+        loop.set_default_executor(executor)
+        try:
+            loop.run_until_complete(self.serve())
+        except BaseException as error:
+            self.failure = error
+        finally:
+            close_loop(loop)
+            executor.shutdown(wait=False)
+            self.started.set()
+            self.ended.set()
+
+    async def serve(self) -> None:
+        async with self.server:
+            self.started.set()
+            await self.server.stopped()
+
+    def stop(self, error: BaseException | None) -> None:
+        """Stop as the promise is, and raise the application's faults. `error` has ended the block."""
+        self.close_clients()
+        self.server.stop()
+        config = self.config
+        try:
+            if not self.ended.wait(config.timeout_graceful_shutdown + CLEAN_UP + GRACE):
+                asked = self.server.asked.is_set()  # else the loop does not turn
+                if not asked or not self.ended.wait(config.timeout_lifespan + 2 * CLEAN_UP):
+                    self.faults.tell(
+                        logging.ERROR, f"the server does not stop, and is left behind{self.place}", None
+                    )
+                    return
+            self.thread.join(GRACE)
+            self.join_workers()
+            if self.failure is not None:
+                raise self.failure
+        finally:
+            self.hear_frameworks(False)
+            self.clean_up()
+            self.settle(error)
+
+    def settle_test(self, error: BaseException | None) -> None:
+        """A test has ended, and the server goes on: raise what has gone wrong in it.
+
+        Who was answered may have to wait a little for the application to end, which may still raise.
+        """
+        with suppress(TimeoutError):
+            self.wait_for(lambda: not any(each.answered and each.ended is None for each in self.exchanges))
+        self.close_clients()
+        try:
+            self.settle(error)
+        finally:
+            self.begin_anew()
+
+    def join_workers(self) -> None:
+        """The threads of the loop's executor: they end by themselves when their work is done."""
+        until = time.monotonic() + CLEAN_UP
+        for each in threading.enumerate():
+            if each.name.startswith(self.thread.name + "_"):
+                each.join(max(until - time.monotonic(), 0))
+
+    @property
+    def place(self) -> str:
+        """`; it is in app.py, line 7, in app: time.sleep(60)`, where that can be seen."""
+        lines = places(running_in(self.thread.ident or 0))
+        return "".join(f"; it is in {line}" for line in lines[-1:])
+
+
+class ExpectedHere(Expected[E]):
+    """Errors that a test wants. Made by LiveServer.expect."""
+
+    def __init__(self, kind: Kinds[E], match: str | None, server: LiveServer) -> None:
+        super().__init__(kind, match)
+        self.server = server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            with suppress(TimeoutError):
+                self.server.wait_for(lambda: self.errors)
+            self.error  # noqa: B018  # raises where none came
