@@ -438,6 +438,12 @@ def alternatives(names: list[str], word: str = "or") -> str:
     return f" {word} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing"
 
 
+def sent_by(text: str, lines: list[str]) -> str:
+    """A piece of advice, with the lines that sent the message."""
+    what, _, rule = text.partition("\n")
+    return "\n".join([what, row("sent by", *lines), rule])
+
+
 def row(label: str, *texts: str) -> str:
     """One line of the text's table; further ones stand below the first. Nothing without a text."""
     return "\n".join(f"  {label if at == 0 else '':<13}{text}" for at, text in enumerate(texts))

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..asgi import Scope
 from ..explain.frames import is_call_itself, not_called, of_application, summary
-from ..explain.messages import row
+from ..explain.messages import sent_by
 from ..explain.shown import MASKED, is_secret
 from ..protocol.runtime import Page
 from .conversation import Conversation, current
@@ -22,8 +22,7 @@ log = logging.getLogger("miniasgi")
 
 def warn(text: str, lines: list[str]) -> None:
     """Log a piece of advice, and the lines that it is about."""
-    text, _, rule = text.partition("\n")
-    log.warning("%s", "\n".join([text, row("sent by", *lines), rule]))
+    log.warning("%s", sent_by(text, lines))
 
 
 def show_failure(scope: Scope, error: BaseException | None) -> Page:

@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeVar
 from ..config import ConfigError
 from ..explain.faults import log_fault
 from ..explain.frames import of_application
-from ..explain.messages import row
+from ..explain.messages import sent_by
 
 Errors = Literal["raise", "collect", "ignore"]
 E = TypeVar("E", bound=BaseException)
@@ -77,7 +77,7 @@ class Faults:
 
     def advise(self, text: str, lines: list[str]) -> None:
         """A message that was sent could be better; where misuse is a fault, this is one."""
-        self.add("\n".join([text, row("sent by", *lines)]), None)
+        self.add(sent_by(text, lines), None)
 
     def add(self, text: str, error: BaseException | None) -> None:
         if any(error is cause(each) for each in self.found if error is not None):  # told in two ways
@@ -109,6 +109,7 @@ class Faults:
         An error of the block's own is what the test fails by; what went wrong in the application stands above
         it, as that which came before.
         """
+        __tracebackhide__ = True  # pytest leaves this frame out
         if self.mode != "raise":
             return
         missing = [AssertionError(each.missing) for each in self.expected if not each.errors]

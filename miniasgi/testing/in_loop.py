@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, overload
 from ..observe.recording import RecordedExchange
 from ..protocol.runtime import Waiters
 from .faults import E, Expected, Kinds
-from .memory import MemoryTransport
+from .memory import ADDRESSES, MemoryTransport
 from .raw import TIMEOUT, AsyncRawClient, LoopLine, MemoryLine, Settled, turns
 from .served import PATIENCE, Options, ServerInTest
 
@@ -73,10 +73,11 @@ class AsyncLiveServer(ServerInTest):
         except BaseException:
             self.clean_up()
             raise
-        self.hear_frameworks(True)
+        self.begin()
         return self
 
     async def stop(self, error: BaseException | None) -> None:
+        __tracebackhide__ = True  # pytest leaves this frame out
         self.close_clients()
         try:
             await self.server.__aexit__(None, None, None)
@@ -111,6 +112,10 @@ class MemoryServer(AsyncLiveServer):
 
     def sockets(self, options: Options) -> Sequence[socket.socket]:
         return ()
+
+    def begin(self) -> None:
+        self.hear_frameworks(True)
+        self.url = "http://{}:{}".format(*ADDRESSES["sockname"])  # which the scope has, and nobody reaches
 
     async def start(self) -> Self:
         await super().start()

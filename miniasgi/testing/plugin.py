@@ -5,8 +5,9 @@ pytest loads it into every run. So it imports next to nothing, until a test asks
 
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,7 +66,7 @@ def asgi_server(request: pytest.FixtureRequest, asgi_app: "Application | str | N
         return servers.start(asgi_app if app is None else app, options)
 
     yield start
-    servers.end(None)  # in case that the test function never ran
+    act(servers.end(None))  # in case that the test function never ran
 
 
 @pytest.fixture(scope="session")
@@ -81,14 +82,14 @@ def asgi_server_session(request: pytest.FixtureRequest) -> Iterator["Start"]:
 
     yield start
     del request.config.stash[SESSION]
-    servers.end()
+    act(servers.end())
 
 
 class ServersOfTest:
     """Made by the fixture `asgi_server` for one test."""
 
     def __init__(self) -> None:
-        self.stack = ExitStack()
+        self.servers: list[LiveServer] = []
 
     def start(self, app: "Application | str | None", options: dict[str, Any]) -> "LiveServer":
         if app is None:
@@ -96,42 +97,62 @@ class ServersOfTest:
                 "asgi_server() has no application: give it one, override the fixture asgi_app, "
                 "or mark the test with @pytest.mark.asgi_app('module:attribute')"
             )
-        from .serving import serve
+        server = started(app, options)
+        self.servers.append(server)
+        return server
 
-        return self.stack.enter_context(serve(app, **options))
-
-    def end(self, error: BaseException | None) -> None:
-        """Stop them. Raises what went wrong in the applications, unless the test failed by an error."""
-        self.stack.__exit__(None if error is None else type(error), error, None)
+    def end(self, error: BaseException | None) -> Iterator[Callable[[], None]]:
+        """What stops each of them, and raises what went wrong in its application. `error` ended the test."""
+        while self.servers:
+            yield partial(self.servers.pop().stop, error)
 
 
 class ServersOfSession:
     """Made by the fixture `asgi_server_session`."""
 
     def __init__(self) -> None:
-        self.stack = ExitStack()
         self.servers: dict[Any, LiveServer] = {}
 
     def start(self, app: "Application | str", options: dict[str, Any]) -> "LiveServer":
-        from .serving import serve
-
         key = (app if isinstance(app, str) else id(app), *sorted(options.items()))
         if key not in self.servers:
-            self.servers[key] = self.stack.enter_context(serve(app, **options))
+            self.servers[key] = started(app, options)
         return self.servers[key]
 
     def begin_test(self) -> None:
         for each in self.servers.values():
             each.begin_anew()
 
-    def end_test(self, error: BaseException | None) -> None:
-        """Raise what went wrong in this test, of one server after the other."""
-        with ExitStack() as stack:
-            for each in self.servers.values():
-                stack.callback(each.settle_test, error)
+    def end_test(self, error: BaseException | None) -> Iterator[Callable[[], None]]:
+        """What raises what went wrong in the test, of each of them. `error` ended it."""
+        for each in self.servers.values():
+            yield partial(each.settle_test, error)
 
-    def end(self) -> None:
-        self.stack.close()
+    def end(self) -> Iterator[Callable[[], None]]:
+        for each in self.servers.values():
+            yield partial(each.stop, None)
+
+
+def started(app: "Application | str", options: dict[str, Any]) -> "LiveServer":
+    from .served import Options
+    from .thread import LiveServer
+
+    return LiveServer(Options(app, **options)).start()
+
+
+def act(acts: Iterable[Callable[[], None]]) -> None:
+    """Do all of it, and raise then what was raised: without the way it came, of which each step is ours."""
+    __tracebackhide__ = True  # pytest leaves this frame out
+    raised = []
+    for each in acts:
+        try:
+            each()
+        except Exception as error:
+            raised.append(error.with_traceback(None))
+    if len(raised) > 1:
+        raise ExceptionGroup("errors in several applications", raised)
+    if raised:
+        raise raised[0]
 
 
 SERVERS = pytest.StashKey[ServersOfTest]()
@@ -154,6 +175,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     session = item.config.stash.get(SESSION, None)
     if session is not None:
         session.begin_test()
+    __tracebackhide__ = True  # pytest leaves this frame out
     with ExitStack() as stack:
         if item.config.getoption(STRICT):
             from .strict import unawaited_raised
@@ -162,18 +184,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         try:
             result = yield
         except BaseException as error:
-            end(item, error)
+            act(end(item, error))
             raise
-        end(item, None)
+        act(end(item, None))
         return result
 
 
-def end(item: pytest.Item, error: BaseException | None) -> None:
-    with ExitStack() as stack:
-        if (session := item.config.stash.get(SESSION, None)) is not None:
-            stack.callback(session.end_test, error)
-        if (servers := item.stash.get(SERVERS, None)) is not None:
-            stack.callback(servers.end, error)
+def end(item: pytest.Item, error: BaseException | None) -> Iterator[Callable[[], None]]:
+    if (servers := item.stash.get(SERVERS, None)) is not None:
+        yield from servers.end(error)
+    if (session := item.config.stash.get(SESSION, None)) is not None:
+        yield from session.end_test(error)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,6 +6,7 @@ line that blocks: there its coroutines never have to wait.
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 import struct
@@ -275,11 +276,14 @@ class MemoryLine:
     def __init__(self, transport: MemoryTransport, until: Until) -> None:
         self.transport = transport
         self.until = until
+        self.closed = False
 
     async def send(self, data: bytes) -> None:
+        self.check_open()
         self.transport.deliver(data)
 
     async def receive(self, most: int) -> bytes:
+        self.check_open()
         await self.until(lambda: self.transport.untaken or self.transport.ended, TIMEOUT)
         return self.transport.take(most)
 
@@ -288,10 +292,16 @@ class MemoryLine:
         await turns()
 
     def reset(self) -> None:
+        self.closed = True
         self.transport.lose(ConnectionResetError("the client has reset the connection"))
 
     def close(self) -> None:
+        self.closed = True
         self.transport.lose(None)
+
+    def check_open(self) -> None:
+        if self.closed:
+            raise OSError(errno.EBADF, "the client is closed")
 
 
 async def turns(_sent: int = 0) -> None:

@@ -115,14 +115,14 @@ class ServerInTest:
 
     # ---- where it is ----
 
-    @property
-    def url(self) -> str:
-        """Such as http://127.0.0.1:41234, without a slash at the end."""
-        return self.server.url
+    def begin(self) -> None:
+        """The server has started."""
+        self.url = self.server.url  # such as http://127.0.0.1:41234, without a slash at the end
+        self.hear_frameworks(True)
 
     @property
     def ws_url(self) -> str:
-        """The same for WebSocket: ws:// or wss://."""
+        """The URL for WebSocket: ws:// or wss://."""
         return "ws" + self.url.removeprefix("http")
 
     @property
@@ -130,7 +130,7 @@ class ServerInTest:
         """The port that it listens on. Raises AttributeError on a unix socket."""
         if self.uds:
             raise AttributeError("a unix socket has no port; `uds` is its path")
-        return self.server.port
+        return int(self.url.rpartition(":")[2])
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
@@ -222,13 +222,9 @@ class ServerInTest:
             with suppress(FileNotFoundError):
                 os.unlink(self.uds)
 
-    def begin_anew(self) -> None:
-        """Another test begins: forget what was said and what went wrong."""
-        self.recording.exchanges.clear()
-        self.faults.clear()
-
     def settle(self, error: BaseException | None) -> None:
         """Raise what is to be raised of the application's faults."""
+        __tracebackhide__ = True  # pytest leaves this frame out
         if self.faults.strict:
             self.faults.add_swallowed(
                 (f"{exchange.name}: refused by send()", entry.error)

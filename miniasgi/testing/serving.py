@@ -31,6 +31,7 @@ class Serving:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True  # pytest leaves this frame out
         assert isinstance(self.live, LiveServer)
         self.live.stop(error)
 
@@ -41,6 +42,7 @@ class Serving:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True  # pytest leaves this frame out
         assert isinstance(self.live, AsyncLiveServer)
         await self.live.stop(error)
 

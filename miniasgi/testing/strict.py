@@ -13,6 +13,7 @@ from .faults import ApplicationFault
 @contextmanager
 def unawaited_raised() -> Iterator[None]:
     """Raise an ExceptionGroup of what was called in the block and never awaited, unless that has raised."""
+    __tracebackhide__ = True  # pytest leaves this frame out
     heard: list[str] = []
     with unawaited_heard(lambda text, _own: heard.append(text), depth=DEPTH):
         yield

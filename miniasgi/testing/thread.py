@@ -17,6 +17,7 @@ from ..explain.frames import places, running_in
 from ..lifespan import StartupFailed
 from ..loops import CLEAN_UP, choose_loop, close_loop
 from ..observe.recording import RecordedExchange
+from ..protocol.runtime import RunningCall
 from .faults import E, Expected, Kinds
 from .raw import TIMEOUT, BlockingLine, RawClient
 from .served import PATIENCE, Options, ServerInTest
@@ -36,6 +37,7 @@ class LiveServer(ServerInTest):
         self.started = threading.Event()  # or it has failed
         self.ended = threading.Event()
         self.failure: BaseException | None = None  # what the server itself has raised
+        self.older_calls: set[RunningCall] = set()  # of the application, from before this test
 
     # ---- for the test ----
 
@@ -103,7 +105,7 @@ class LiveServer(ServerInTest):
             self.server.stop()
             self.clean_up()
             raise
-        self.hear_frameworks(True)
+        self.begin()
         return self
 
     def run(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
@@ -128,6 +130,7 @@ class LiveServer(ServerInTest):
 
     def stop(self, error: BaseException | None) -> None:
         """Stop as the promise is, and raise the application's faults. `error` has ended the block."""
+        __tracebackhide__ = True  # pytest leaves this frame out
         self.close_clients()
         self.server.stop()
         config = self.config
@@ -148,18 +151,33 @@ class LiveServer(ServerInTest):
             self.clean_up()
             self.settle(error)
 
+    def begin_anew(self) -> None:
+        """Another test begins: forget what was said, and what went wrong."""
+        self.recording.exchanges.clear()
+        self.faults.clear()
+        self.older_calls = set(self.server.runtime.calls)
+
     def settle_test(self, error: BaseException | None) -> None:
         """A test has ended, and the server goes on: raise what has gone wrong in it.
 
-        Who was answered may have to wait a little for the application to end, which may still raise.
+        An application that has answered may still be about to raise, and is waited for a little.
         """
-        with suppress(TimeoutError):
-            self.wait_for(lambda: not any(each.answered and each.ended is None for each in self.exchanges))
+        __tracebackhide__ = True  # pytest leaves this frame out
         self.close_clients()
+        asyncio.run_coroutine_threadsafe(self.answered_ended(), self.server.runtime.loop).result()
         try:
             self.settle(error)
         finally:
-            self.begin_anew()
+            self.faults.clear()
+
+    async def answered_ended(self) -> None:
+        """In the loop: return when of this test's calls those have ended that have answered; or in time."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            going_on = [each for each in self.exchanges if not (each.answered or each.ended)]
+            if len(self.server.runtime.calls - self.older_calls) <= len(going_on):
+                return
+            await asyncio.sleep(0.001)
 
     def join_workers(self) -> None:
         """The threads of the loop's executor: they end by themselves when their work is done."""
