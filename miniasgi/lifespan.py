@@ -127,6 +127,8 @@ class Lifespan:
         if ended:
             self.ended_early(self.task)
             self.task = None
+        elif self.task.done():  # behind its answer: that is told before anybody is served
+            self.on_end(self.task)
         else:
             self.task.add_done_callback(self.on_end)
 

@@ -203,6 +203,18 @@ async def test_with_off_the_application_is_not_asked():
     await running.shutdown()
 
 
+async def test_what_is_raised_behind_the_answer_is_told_before_anybody_is_served():
+    told = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise KeyError("token")
+
+    await Lifespan(app, "auto", 5.0, {}, lambda level, text, error: told.append(error)).startup()
+    assert [type(error) for error in told] == [KeyError]
+
+
 async def test_an_application_that_raises_after_it_received_has_failed():
     error = ValueError("no setting")
 
