@@ -209,7 +209,8 @@ class Server:
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""
-        await asyncio.wait((self.runtime.quiet,), timeout=self.config.timeout_graceful_shutdown)
+        if not self.runtime.quiet.done():
+            await asyncio.wait((self.runtime.quiet,), timeout=self.config.timeout_graceful_shutdown)
 
     async def cancel_calls(self) -> None:
         """End what is still running after its time, and say what it was."""
