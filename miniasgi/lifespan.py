@@ -4,6 +4,7 @@ It owns the order of the lifespan messages (ASGI lifespan specification 2.0), as
 means when the application takes no part, and where it waits when it takes long. It knows nothing of sockets.
 """
 
+import _thread
 import asyncio
 import logging
 import threading
@@ -55,14 +56,22 @@ class State(Enum):
 
 @contextmanager
 def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` in a thread of its own, unless the block ends in time. No loop need turn for it."""
-    timer = threading.Timer(seconds, act)
-    timer.daemon = True
-    timer.start()
+    """Call `act` in a thread of its own, unless the block ends in time. No loop need turn for it.
+
+    A bare thread, which takes 30 µs where a threading.Timer took 150: more than most startups do.
+    """
+    over = threading.Lock()
+    over.acquire()
+
+    def wait() -> None:
+        if not over.acquire(timeout=seconds):
+            act()
+
+    _thread.start_new_thread(wait, ())
     try:
         yield
     finally:
-        timer.cancel()
+        over.release()
 
 
 class Lifespan:
@@ -87,9 +96,13 @@ class Lifespan:
         self.scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
         self.state = State.WAITING
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self.answered = asyncio.Event()  # the application has answered what it was told last
+        self.answered = self.next_answer()  # done when the application has answered what it was told last
         self.failure = ""  # the message of startup.failed or shutdown.failed
         self.task: asyncio.Task[None] | None = None  # None where the application takes no part
+
+    @staticmethod
+    def next_answer() -> "asyncio.Future[None]":
+        return asyncio.get_running_loop().create_future()
 
     # ---- the server's side ----
 
@@ -114,6 +127,8 @@ class Lifespan:
         if ended:
             self.ended_early(self.task)
             self.task = None
+        elif self.task.done():  # behind its answer: that is told before anybody is served
+            self.on_end(self.task)
         else:
             self.task.add_done_callback(self.on_end)
 
@@ -160,7 +175,7 @@ class Lifespan:
         try:
             if not self.task.done():
                 self.state = State.STOPPING
-                self.answered.clear()
+                self.answered = self.next_answer()
                 self.inbox.put_nowait({"type": "lifespan.shutdown"})
                 await self.answer_or_end("shutdown")
         except TimeoutError as error:
@@ -176,18 +191,14 @@ class Lifespan:
         Raises TimeoutError, whose text says how long that was and where the application waited.
         """
         assert self.task is not None
-        answer = asyncio.ensure_future(self.answered.wait())
-        try:
-            # An application that blocks the loop leaves no other way to say so than from a thread.
-            with alarm(PATIENCE, partial(self.tell_slow, half, threading.get_ident())):
-                done, _ = await asyncio.wait(
-                    (answer, self.task), timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED
-                )
-        finally:
-            answer.cancel()
+        # An application that blocks the loop leaves no other way to say so than from a thread.
+        with alarm(PATIENCE, partial(self.tell_slow, half, threading.get_ident())):
+            done, _ = await asyncio.wait(
+                (self.answered, self.task), timeout=self.timeout, return_when=asyncio.FIRST_COMPLETED
+            )
         if not done:
             raise TimeoutError(f"{self.timeout:g} s ({named('timeout_lifespan')}){self.where()}")
-        return not self.answered.is_set()
+        return not self.answered.done()
 
     def tell_slow(self, half: str, thread: int) -> None:
         """Say where the application waits, or what keeps it; `thread` is the one that the loop runs in."""
@@ -210,7 +221,7 @@ class Lifespan:
         assert self.task is not None
         self.state = State.OVER
         if not self.task.done():
-            await asyncio.wait((self.task,), timeout=CLEAN_UP if self.answered.is_set() else 0)
+            await asyncio.wait((self.task,), timeout=CLEAN_UP if self.answered.done() else 0)
         if not self.task.done():
             self.task.cancel()
             await asyncio.wait((self.task,), timeout=CLEAN_UP)
@@ -243,16 +254,16 @@ class Lifespan:
 
     def on_startup_complete(self, message: Message) -> None:
         self.state = State.RUNNING
-        self.answered.set()
+        self.answered.set_result(None)
 
     def on_shutdown_complete(self, message: Message) -> None:
         self.state = State.OVER
-        self.answered.set()
+        self.answered.set_result(None)
 
     def on_failed(self, message: Message) -> None:
         self.failure = message.get("message") or "it gave no reason"
         self.state = State.OVER
-        self.answered.set()
+        self.answered.set_result(None)
 
 
 def is_told_off(error: BaseException) -> bool:

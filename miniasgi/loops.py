@@ -5,7 +5,7 @@ A leaf. It never touches the event loop policy.
 
 import asyncio
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from .config import ConfigError, named
@@ -28,12 +28,16 @@ def choose_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Close the loop. Unlike asyncio.run it does not wait for ever for a task that will not be cancelled."""
     try:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=CLEAN_UP))
-        with suppress(TimeoutError):
-            loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), CLEAN_UP))
+        loop.run_until_complete(end_what_is_left(asyncio.all_tasks(loop)))
     finally:
         loop.close()
+
+
+async def end_what_is_left(tasks: Collection["asyncio.Task[object]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLEAN_UP)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLEAN_UP):
+            await asyncio.get_running_loop().shutdown_asyncgens()

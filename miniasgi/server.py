@@ -82,6 +82,8 @@ class Server:
         self.loop: asyncio.AbstractEventLoop | None = None  # the loop that it runs in, once it does
         self.asked = asyncio.Event()  # stop() was called
         self.at_once = asyncio.Event()  # stop(at_once=True) was called
+        # What is waited for at present, unless this event is set.
+        self.waiting: tuple[asyncio.Event, asyncio.Timeout] | None = None
 
     # ---- for the caller ----
 
@@ -120,6 +122,10 @@ class Server:
         self.asked.set()
         if at_once:
             self.at_once.set()
+        if self.waiting is not None:
+            event, limit = self.waiting
+            if event.is_set() and not limit.expired():
+                limit.reschedule(0)
 
     # ---- start ----
 
@@ -203,7 +209,8 @@ class Server:
 
     async def quiet(self) -> None:
         """Return when every connection is closed and every call of the application has ended; or in time."""
-        await asyncio.wait((self.runtime.quiet,), timeout=self.config.timeout_graceful_shutdown)
+        if not self.runtime.quiet.done():
+            await asyncio.wait((self.runtime.quiet,), timeout=self.config.timeout_graceful_shutdown)
 
     async def cancel_calls(self) -> None:
         """End what is still running after its time, and say what it was."""
@@ -224,16 +231,20 @@ class Server:
         await asyncio.sleep(0)  # the loop tells the connections that they are lost
 
     async def unless(self, event: asyncio.Event, work: Awaitable[None]) -> None:
-        """Wait for the work, or cancel it as soon as the event is set. Raises what the work raises."""
-        working, signalled = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+        """Wait for the work, or cancel it as soon as the event is set. Raises what the work raises.
+
+        A limit of time that is none until then: it needs neither a task for the work nor one for the event.
+        """
+        limit = asyncio.timeout(0 if event.is_set() else None)
+        self.waiting = event, limit
         try:
-            await asyncio.wait((working, signalled), return_when=asyncio.FIRST_COMPLETED)
+            async with limit:
+                await work
+        except TimeoutError:
+            if not limit.expired():  # it is the work's own
+                raise
         finally:
-            signalled.cancel()
-            cancelled = working.cancel()  # False where it is done
-            await asyncio.wait((working,))
-        if not (cancelled and working.cancelled()):
-            working.result()
+            self.waiting = None
 
 
 def where(task: "asyncio.Task[None]") -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from miniasgi import lifespan as module
 from miniasgi.asgi import ASGIError
-from miniasgi.lifespan import SEND, Lifespan, StartupFailed, State
+from miniasgi.lifespan import SEND, Lifespan, StartupFailed, State, alarm
 
 
 def lifespan(app, mode="auto", timeout=5.0, state=None):
@@ -203,6 +203,18 @@ async def test_with_off_the_application_is_not_asked():
     await running.shutdown()
 
 
+async def test_what_is_raised_behind_the_answer_is_told_before_anybody_is_served():
+    told = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise KeyError("token")
+
+    await Lifespan(app, "auto", 5.0, {}, lambda level, text, error: told.append(error)).startup()
+    assert [type(error) for error in told] == [KeyError]
+
+
 async def test_an_application_that_raises_after_it_received_has_failed():
     error = ValueError("no setting")
 
@@ -267,24 +279,37 @@ async def test_a_shutdown_that_takes_too_long_is_cancelled_and_told_where_it_wai
 
 
 class Patience:
-    """In place of threading.Timer: patience ends when `end` is called, and not by time."""
+    """In place of an alarm: patience ends when `end` is called, and not by time."""
 
     def __init__(self, seconds, tell):
         Patience.now = self
         self.tell = tell
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.run)
-        self.start, self.end = self.thread.start, self.ended.set
+        self.end = self.ended.set
 
     def run(self):
         if self.ended.wait(20) and self.tell is not None:
             self.tell()
 
-    def cancel(self):
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *error):
         if not self.ended.is_set():
             self.tell = None
         self.ended.set()
         self.thread.join()
+
+
+def test_an_alarm_comes_while_its_block_runs_and_not_after():
+    rung = threading.Event()
+    with alarm(0.01, rung.set):
+        assert rung.wait(20)
+    rung.clear()
+    with alarm(0.05, rung.set):
+        pass
+    assert not rung.wait(0.1)
 
 
 @pytest.fixture
@@ -297,7 +322,7 @@ def told(monkeypatch):
         event.lines.append(text % arguments)
         event.set()
 
-    monkeypatch.setattr(module.threading, "Timer", Patience)
+    monkeypatch.setattr(module, "alarm", Patience)
     monkeypatch.setattr(module.log, "info", info)
     return event
 

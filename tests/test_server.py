@@ -332,6 +332,43 @@ async def test_at_once_ends_a_shutdown_behind_a_stop_during_startup(serving):
             raise AssertionError
 
 
+@pytest.mark.parametrize("half", ["startup", "shutdown"])
+async def test_who_is_asked_to_stop_at_once_may_be_asked_again_and_again(serving, caplog, half):
+    """Also while the application cleans up behind the first time."""
+    ended = []
+
+    async def app(scope, receive, send):
+        try:
+            if half == "shutdown":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+            await receive()
+            for _ in range(3):
+                server.stop(at_once=True)
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(3):
+                server.stop(at_once=True)
+                await asyncio.sleep(0)
+            ended.append(half)
+
+    server = serving(app)
+    with pytest.raises(StartupFailed) if half == "startup" else contextlib.nullcontext():
+        async with server:
+            server.stop()
+    assert ended == [half]
+    assert [each for each in caplog.records if each.name == "asyncio"] == []  # no callback has raised
+
+
+async def test_a_time_limit_of_another_s_is_not_taken_for_a_stop(serving):
+    async def work():
+        raise TimeoutError("of its own")
+
+    server = serving(hello)
+    with pytest.raises(TimeoutError, match="of its own"):
+        await server.unless(server.at_once, work())
+
+
 async def test_a_caller_that_is_cancelled_while_the_server_drains_leaves_nothing(serving, raw):
     async def app(scope, receive, send):
         if scope["type"] == "http":

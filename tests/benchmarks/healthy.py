@@ -67,6 +67,30 @@ def at(sample, share):
     return sample[min(int(len(sample) * share), len(sample) - 1)] if sample else float("nan")
 
 
+def connect(port):
+    sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def ask(sock, request):
+    sock.sendall(request)
+    answer = b""
+    while not answer.endswith(ANSWER):
+        data = sock.recv(65536)
+        if not data:
+            raise ConnectionError(f"the server closed after {answer[:100]!r}")
+        answer += data
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        raise ConnectionError(f"the server answered {answer[:100]!r}")
+
+
+def ask_once(port):
+    """On a fresh connection, which is closed behind the answer."""
+    with connect(port) as sock:
+        ask(sock, LAST_REQUEST)
+
+
 # ---- the client's process ----
 
 
@@ -82,35 +106,18 @@ class Client:
         self.kept = None
         self.listener = socket.create_server(("127.0.0.1", 0))
 
-    def connect(self, port):
-        sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-
-    def ask(self, sock, request):
-        sock.sendall(request)
-        answer = b""
-        while not answer.endswith(ANSWER):
-            data = sock.recv(65536)
-            if not data:
-                raise ConnectionError(f"the server closed after {answer[:100]!r}")
-            answer += data
-        if not answer.startswith(b"HTTP/1.1 200 "):
-            raise ConnectionError(f"the server answered {answer[:100]!r}")
-
     def fresh(self):
-        with self.connect(self.port) as sock:
-            self.ask(sock, LAST_REQUEST)
+        ask_once(self.port)
 
     def keep(self):
         """On the connection that is kept; where the server has closed it in between, on a new one."""
         if self.kept is None or select.select([self.kept], [], [], 0)[0]:
             self.close()
-            self.kept = self.connect(self.port)
-        self.ask(self.kept, REQUEST)
+            self.kept = connect(self.port)
+        ask(self.kept, REQUEST)
 
     def itself(self):
-        with self.connect(self.listener.getsockname()[1]) as near:
+        with connect(self.listener.getsockname()[1]) as near:
             far, _ = self.listener.accept()
             with far:
                 near.sendall(REQUEST)

@@ -47,3 +47,18 @@ def test_hostile_tells_how_long_a_healthy_client_waits():
     assert "20 silent connections: " in output
     assert "Traceback" not in output
     assert [line.split()[0] for line in output.splitlines() if " less waits " in line] == ["fresh", "kept"]
+
+
+def test_in_tests_tells_what_a_test_waits_for_its_server():
+    output, _ = run("tests.benchmarks.in_tests", "--rounds", "2")  # the code is about time
+    rows = output.splitlines()
+    assert rows[0].split()[:3] == ["case", "rounds", "start"]
+    assert [row.split("  ")[0] for row in rows[1:6]] == [
+        "bare asyncio",
+        "miniasgi, thread",
+        "miniasgi, thread, lifespan",
+        "miniasgi, loop",
+        "miniasgi, loop, lifespan",
+    ]
+    for other in ("uvicorn", "daphne"):  # measured, or named as missing
+        assert other in output
