@@ -57,7 +57,7 @@ def test_the_code_of_readme_runs(monkeypatch):
     from tests.applications import hello
 
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     ran = []
     monkeypatch.setattr(miniasgi, "run", lambda app, **options: ran.append((app, options)))
     exec(blocks[0], {})
@@ -66,6 +66,8 @@ def test_the_code_of_readme_runs(monkeypatch):
     namespace = {"app": hello}
     exec(f"async def main():\n    {body}", namespace)
     asyncio.run(namespace["main"]())
+    exec(blocks[2], namespace)
+    namespace["test_it"]()
 
 
 def test_ci_runs_the_command_of_readme():

@@ -1,6 +1,7 @@
 """AsyncLiveServer: a server in the loop of the test. MemoryServer: one that has no socket either."""
 
 import asyncio
+import select
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +16,12 @@ from .raw import TIMEOUT, AsyncRawClient, LoopLine, MemoryLine, Settled, turns
 from .served import PATIENCE, Options, ServerInTest
 
 T = TypeVar("T")
+
+# What is told of an error beside which a client waits that the loop had no time to accept.
+BLOCKED = (
+    "a client waits to be accepted: does the test call one that blocks? It keeps the loop from turning, in "
+    "which the server runs; `with serve(app)` gives the server a thread"
+)
 
 
 class AsyncLiveServer(ServerInTest):
@@ -78,6 +85,8 @@ class AsyncLiveServer(ServerInTest):
 
     async def stop(self, error: BaseException | None) -> None:
         __tracebackhide__ = True  # pytest leaves this frame out
+        if error is not None and select.select(self.server.sockets, (), (), 0)[0]:
+            error.add_note(BLOCKED)
         self.close_clients()
         try:
             await self.server.__aexit__(None, None, None)

@@ -400,6 +400,17 @@ def test_a_shutdown_that_fails_is_raised():
     assert error.__notes__ == ["The application's lifespan raised"]
 
 
+async def test_a_client_that_blocks_in_the_loop_of_the_server_is_told_why_it_waits_in_vain():
+    with pytest.raises(httpx.ReadTimeout) as raised:
+        async with serve(hello) as server:
+            httpx.get(server.url, timeout=0.1)  # noqa: ASYNC210  # which is the slip
+    assert "`with serve(app)` gives the server a thread" in raised.value.__notes__[0]
+    with pytest.raises(ZeroDivisionError) as raised:
+        async with serve(hello):
+            1 / 0  # noqa: B018
+    assert not hasattr(raised.value, "__notes__")
+
+
 def test_many_starts_and_stops_leave_nothing():
     with serve(hello) as server:  # what is made once
         get(server.url)
