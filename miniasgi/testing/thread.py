@@ -5,6 +5,7 @@ It owns that neither start nor stop ever hangs, whatever the application does to
 
 import asyncio
 import contextvars
+import itertools
 import logging
 import threading
 import time
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 # How much longer than its own limits a server may take before its thread is given up, in seconds.
 GRACE = 2.0
+
+number = itertools.count(1)  # of the servers of this process: their threads are told apart by it
 
 
 class LiveServer(ServerInTest):
@@ -92,9 +95,8 @@ class LiveServer(ServerInTest):
         try:
             new_loop = choose_loop(self.config.loop)
             run = contextvars.copy_context().run
-            self.thread = threading.Thread(
-                target=run, args=(self.run, new_loop), name="miniasgi server", daemon=True
-            )
+            name = f"miniasgi server {next(number)}"
+            self.thread = threading.Thread(target=run, args=(self.run, new_loop), name=name, daemon=True)
             self.thread.start()
             if not self.started.wait(self.config.timeout_lifespan + CLEAN_UP + GRACE):
                 raise StartupFailed(f"the application keeps the loop from turning{self.place}")
@@ -110,16 +112,18 @@ class LiveServer(ServerInTest):
 
     def run(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         """In the thread: serve until the block has ended."""
-        loop = new_loop()
-        executor = ThreadPoolExecutor(thread_name_prefix=self.thread.name)
-        loop.set_default_executor(executor)
         try:
-            loop.run_until_complete(self.serve())
+            loop = new_loop()
+            executor = ThreadPoolExecutor(thread_name_prefix=self.thread.name)
+            loop.set_default_executor(executor)
+            try:
+                loop.run_until_complete(self.serve())
+            finally:
+                close_loop(loop)
+                executor.shutdown(wait=False)
         except BaseException as error:
             self.failure = error
         finally:
-            close_loop(loop)
-            executor.shutdown(wait=False)
             self.started.set()
             self.ended.set()
 
@@ -164,7 +168,9 @@ class LiveServer(ServerInTest):
         """
         __tracebackhide__ = True  # pytest leaves this frame out
         self.close_clients()
-        asyncio.run_coroutine_threadsafe(self.answered_ended(), self.server.runtime.loop).result()
+        ended = asyncio.run_coroutine_threadsafe(self.answered_ended(), self.server.runtime.loop)
+        with suppress(TimeoutError):  # where the application keeps the loop from turning
+            ended.result(PATIENCE + GRACE)
         try:
             self.settle(error)
         finally:

@@ -451,6 +451,29 @@ def test_the_threads_of_the_application_end_with_the_server():
     assert threading.active_count() == threads
 
 
+def test_a_server_does_not_wait_for_the_threads_of_another():
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await asyncio.to_thread(time.sleep, 0)
+        await hello(scope, receive, send)
+
+    with serve(app) as other:
+        get(other.url)  # which has a thread from then on
+        with serve(app) as server:
+            get(server.url)
+            began = time.monotonic()
+        assert time.monotonic() - began < 0.5
+
+
+def test_a_loop_that_cannot_be_had_is_an_error_at_once(monkeypatch):
+    def fails():
+        raise OSError("too many open files")
+
+    monkeypatch.setattr("miniasgi.testing.thread.choose_loop", lambda _: fails)
+    with pytest.raises(OSError, match="too many open files"):
+        with_thread(hello)
+
+
 def test_an_error_of_the_block_stands_and_the_applications_stands_above_it():
     with pytest.raises(AssertionError, match="500") as raised, serve(failing) as server:
         status = httpx.get(server.url + "/ValueError").status_code
