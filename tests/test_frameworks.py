@@ -85,12 +85,12 @@ def starlette(told):
     return app
 
 
-async def test_starlette(serving, caplog, monkeypatch):
+async def test_starlette(bare_server, caplog, monkeypatch):
     from tests.conftest import ROOT
 
     monkeypatch.chdir(ROOT)
     told = []
-    async with serving(starlette(told)) as server, httpx.AsyncClient(base_url=server.url) as client:
+    async with bare_server(starlette(told)) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert told == ["startup"]
         response = await client.get("/")
         assert (response.text, response.headers["x-middleware"]) == ("from startup", "yes")
@@ -131,7 +131,7 @@ class Item(BaseModel):
     price: float
 
 
-async def test_fastapi(serving):
+async def test_fastapi(bare_server):
     app = FastAPI()
 
     @app.post("/items")
@@ -148,7 +148,7 @@ async def test_fastapi(serving):
         await websocket.send_text("hello " + await websocket.receive_text())
         await websocket.close(4000, "done")
 
-    async with serving(app) as server, httpx.AsyncClient(base_url=server.url) as client:
+    async with bare_server(app) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.post("/items", json={"name": "a", "price": 2})).json() == {"total": 4}
         assert (await client.post("/items", json={"name": "a"})).status_code == 422
         answers = await asyncio.gather(*(client.get("/sync") for _ in range(20)))
@@ -161,13 +161,13 @@ async def test_fastapi(serving):
             assert (websocket.close_code, websocket.close_reason) == (4000, "done")
 
 
-async def test_fastapi_denies_a_websocket_that_lacks_a_parameter(serving, caplog):
+async def test_fastapi_denies_a_websocket_that_lacks_a_parameter(bare_server, caplog):
     app = FastAPI()
 
     @app.websocket("/")
     async def needs_a_token(websocket: WebSocket, token: str): ...
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         with pytest.raises(InvalidStatus) as denied:
             async with connect(server.url.replace("http", "ws")):
                 pass

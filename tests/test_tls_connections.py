@@ -65,11 +65,11 @@ async def secure(client_context):
 
 
 @pytest.fixture
-def tls(serving, certificates):
-    """`async with tls(app, **options) as server`: `serving` with a certificate."""
+def tls(bare_server, certificates):
+    """`async with tls(app, **options) as server`: `bare_server` with a certificate."""
 
     def make(app, **options):
-        return serving(app, **{"ssl_certfile": certificates.server, "lifespan": "off", **options})
+        return bare_server(app, **{"ssl_certfile": certificates.server, "lifespan": "off", **options})
 
     return make
 
@@ -130,9 +130,9 @@ async def test_the_extension_says_what_tls_agreed_on(
     assert scopes[0]["scheme"] == "https"
 
 
-async def test_without_tls_there_is_no_extension(serving):
+async def test_without_tls_there_is_no_extension(bare_server):
     scopes = []
-    async with serving(record(scopes), lifespan="off") as server, httpx.AsyncClient() as client:
+    async with bare_server(record(scopes), lifespan="off") as server, httpx.AsyncClient() as client:
         await client.get(server.url)
         async with connect(server.url.replace("http", "ws")):
             pass

@@ -9,11 +9,11 @@ from .dialogue import request
 
 
 @pytest.fixture
-def ask(serving, raw):
+def ask(bare_server, raw):
     """`await ask(app, request(…), **options)`: all bytes that a client reads until its connection ends."""
 
     async def ask(app, asked=None, **options):
-        async with serving(app, **{"lifespan": "off", **options}) as server:
+        async with bare_server(app, **{"lifespan": "off", **options}) as server:
             reader, writer = await raw(server)
             writer.write(request() if asked is None else asked)
             return await asyncio.wait_for(reader.read(), 10)

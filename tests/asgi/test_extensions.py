@@ -24,7 +24,7 @@ DENIAL = {"type": "websocket.http.response.start", "status": 401, "headers": [(b
 DENIAL_BODY = {"type": "websocket.http.response.body", "body": b"who ", "more_body": True}
 
 
-async def test_a_websocket_is_denied_with_the_response_of_the_application(serving):
+async def test_a_websocket_is_denied_with_the_response_of_the_application(bare_server):
     """Start and body have the keys of an HTTP response, and its defaults."""
 
     async def app(scope, receive, send):
@@ -38,7 +38,7 @@ async def test_a_websocket_is_denied_with_the_response_of_the_application(servin
             await send(DENIAL_BODY)
             await send({"type": "websocket.http.response.body", "body": b"are you"})
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         with pytest.raises(InvalidStatus) as denied:
             await connect(ws(server))
         with pytest.raises(InvalidStatus) as bare:
@@ -49,20 +49,20 @@ async def test_a_websocket_is_denied_with_the_response_of_the_application(servin
     assert (bare.value.response.status_code, bare.value.response.body or b"") == (404, b"")
 
 
-async def test_a_denial_closes_the_connection(serving, raw):
+async def test_a_denial_closes_the_connection(bare_server, raw):
     async def app(scope, receive, send):
         await receive()
         await send(DENIAL)
         await send({"type": "websocket.http.response.body"})
 
-    async with serving(app, lifespan="off", timeout_keep_alive=60.0) as server:
+    async with bare_server(app, lifespan="off", timeout_keep_alive=60.0) as server:
         reader, writer = await raw(server)
         writer.write(handshake())
         answer = await asyncio.wait_for(reader.read(), 5)  # to the end of the connection
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
-async def test_a_denial_is_not_followed_by_messages_of_a_websocket(serving):
+async def test_a_denial_is_not_followed_by_messages_of_a_websocket(bare_server):
     errors = []
 
     async def app(scope, receive, send):
@@ -72,7 +72,7 @@ async def test_a_denial_is_not_followed_by_messages_of_a_websocket(serving):
             errors.append(await raised_by(send(message)))
         await send({"type": "websocket.http.response.body"})
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         with pytest.raises(InvalidStatus) as denied:
             await connect(ws(server))
     assert [type(error) for error in errors] == [ASGIError] * 3
@@ -214,10 +214,10 @@ async def test_zero_copy_without_more_body_completes_the_response(ask, file):
     assert answer.body == file.read_bytes()[:3]
 
 
-async def test_zero_copy_leaves_the_file_open(serving, raw, file):
+async def test_zero_copy_leaves_the_file_open(bare_server, raw, file):
     with file.open("rb") as opened:
         app = sending(zero_copy(opened))
-        async with serving(app, lifespan="off") as server:
+        async with bare_server(app, lifespan="off") as server:
             reader, writer = await raw(server)
             writer.write(request())
             await reader.read()
@@ -311,12 +311,12 @@ async def test_a_wrong_path_send_is_an_error(ask, wrong):
     assert answer.body == b"whole"
 
 
-async def test_a_file_is_sent_to_a_client_that_reads_slowly(serving, raw, tmp_path):
+async def test_a_file_is_sent_to_a_client_that_reads_slowly(bare_server, raw, tmp_path):
     """More than the buffers of any socket hold."""
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * 80_000)
     app = sending(path_send(path))
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         got = bytearray()
@@ -358,7 +358,7 @@ async def test_early_hints_come_more_than_once_before_and_after_the_start(ask):
     assert answer.body == b"whole"
 
 
-async def test_an_early_hint_leaves_at_once(serving, raw):
+async def test_an_early_hint_leaves_at_once(bare_server, raw):
     """That is all its use: before the answer is there."""
     go_on = asyncio.Event()
 
@@ -368,7 +368,7 @@ async def test_an_early_hint_leaves_at_once(serving, raw):
         await go_on.wait()
         await send(BODY)
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         told = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)

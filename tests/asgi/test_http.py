@@ -33,7 +33,7 @@ async def test_a_request_has_the_type_http(ask):
     assert app.scope["type"] == "http"
 
 
-async def test_a_call_lasts_as_long_as_its_request_not_as_the_socket(serving, raw):
+async def test_a_call_lasts_as_long_as_its_request_not_as_the_socket(bare_server, raw):
     """Called at the start of the request, before its body is there; the second call on the socket is another."""
     open_calls = []
 
@@ -43,7 +43,7 @@ async def test_a_call_lasts_as_long_as_its_request_not_as_the_socket(serving, ra
         await respond(send, scope["path"].encode())
         open_calls.remove(scope["path"])
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         for path in (b"/first", b"/next"):
             writer.write(request(b"POST", path, b"Content-Length: 1", last=False))
@@ -56,7 +56,7 @@ async def test_a_call_lasts_as_long_as_its_request_not_as_the_socket(serving, ra
             assert open_calls == []
 
 
-async def test_a_response_held_open_keeps_the_scope_until_the_client_ends_it(serving, raw):
+async def test_a_response_held_open_keeps_the_scope_until_the_client_ends_it(bare_server, raw):
     events = []
 
     async def app(scope, receive, send):
@@ -65,7 +65,7 @@ async def test_a_response_held_open_keeps_the_scope_until_the_client_ends_it(ser
         await send({**BODY, "more_body": True})
         events.append(await receive())
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         await reader.readuntil(b"whole")
@@ -169,9 +169,9 @@ async def test_headers_come_in_their_order_with_duplicates_and_names_in_lower_ca
     ]
 
 
-async def test_client_and_server_are_the_two_ends_of_the_connection(serving, raw):
+async def test_client_and_server_are_the_two_ends_of_the_connection(bare_server, raw):
     app = Answering()
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         await reader.read()
@@ -203,7 +203,7 @@ async def test_server_is_the_path_of_a_unix_socket(tmp_path):
     assert app.scope["client"] is None
 
 
-async def test_state_is_a_copy_of_the_lifespans(serving):
+async def test_state_is_a_copy_of_the_lifespans(bare_server):
     pool, seen = object(), []
 
     async def app(scope, receive, send):
@@ -216,7 +216,7 @@ async def test_state_is_a_copy_of_the_lifespans(serving):
             scope["state"]["mine"] = True
             await respond(send)
 
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with bare_server(app) as server, httpx.AsyncClient() as client:
         await client.get(server.url)
         await client.get(server.url)
     assert seen == [{"pool": pool}] * 2
@@ -243,7 +243,7 @@ async def test_a_request_without_body_is_one_empty_event(ask):
     assert events == [{"type": "http.request", "body": b"", "more_body": False}]
 
 
-async def test_a_long_request_comes_in_parts_that_make_its_body(serving):
+async def test_a_long_request_comes_in_parts_that_make_its_body(bare_server):
     """more_body says whether another part follows."""
     body, events = bytes(range(256)) * 4000, []
 
@@ -252,7 +252,7 @@ async def test_a_long_request_comes_in_parts_that_make_its_body(serving):
             events.append(await receive())
         await respond(send)
 
-    async with serving(app, lifespan="off") as server, httpx.AsyncClient() as client:
+    async with bare_server(app, lifespan="off") as server, httpx.AsyncClient() as client:
         await client.post(server.url, content=body)
     assert b"".join(event["body"] for event in events) == body
     assert [event["more_body"] for event in events] == [True] * (len(events) - 1) + [False]
@@ -331,7 +331,7 @@ async def test_status_headers_and_body_have_the_defaults_of_the_specification(as
     assert (answer.status, answer.body) == (404, b"")
 
 
-async def test_what_send_was_given_is_on_its_way_when_it_returns(serving, raw):
+async def test_what_send_was_given_is_on_its_way_when_it_returns(bare_server, raw):
     """The client has each part before the application goes on."""
     go_on = asyncio.Queue()
 
@@ -342,7 +342,7 @@ async def test_what_send_was_given_is_on_its_way_when_it_returns(serving, raw):
             await go_on.get()
         await send({"type": "http.response.body"})
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         for until in (b"\r\n\r\n", b"<1>", b"<2>", b"<3>"):
@@ -367,7 +367,7 @@ async def test_a_body_message_is_written_within_its_send():
     assert written[1].endswith(b"\r\n0\r\n\r\n")
 
 
-async def test_a_body_without_more_body_completes_the_response(serving, raw):
+async def test_a_body_without_more_body_completes_the_response(bare_server, raw):
     """The client has all of it while the application is still running."""
     leave = asyncio.Event()
 
@@ -376,7 +376,7 @@ async def test_a_body_without_more_body_completes_the_response(serving, raw):
         await send(BODY)
         await leave.wait()
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         assert parse(await asyncio.wait_for(reader.read(), 5)).body == b"whole"
@@ -395,7 +395,7 @@ LATE = [
 
 
 @pytest.mark.parametrize("late", LATE, ids=lambda late: late["type"])
-async def test_messages_after_the_response_are_ignored(serving, raw, late, caplog):
+async def test_messages_after_the_response_are_ignored(bare_server, raw, late, caplog):
     """send() does nothing: neither does it raise, nor does any of it reach this client or its next request."""
     errors = []
 
@@ -403,7 +403,7 @@ async def test_messages_after_the_response_are_ignored(serving, raw, late, caplo
         await respond(send, scope["path"].encode())
         errors.append(await raised_by(send(late)))
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(target=b"/first", last=False))
         await reader.readuntil(b"/first")
@@ -418,7 +418,7 @@ async def test_messages_after_the_response_are_ignored(serving, raw, late, caplo
 # ---- the client that left ----
 
 
-async def test_send_raises_an_oserror_of_the_servers_own_once_the_client_has_left(serving, raw, caplog):
+async def test_send_raises_an_oserror_of_the_servers_own_once_the_client_has_left(bare_server, raw, caplog):
     errors = []
 
     async def app(scope, receive, send):
@@ -426,7 +426,7 @@ async def test_send_raises_an_oserror_of_the_servers_own_once_the_client_has_lef
         for message in (START, BODY, {**BODY, "more_body": True}):
             errors.append(await raised_by(send(message)))
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         while not server.runtime.calls:
@@ -456,7 +456,7 @@ async def test_send_raises_though_nobody_asked_whether_the_client_left():
     assert [type(error) for error in errors] == [ClientDisconnected]
 
 
-async def test_an_application_may_catch_the_disconnect_and_return(serving, raw, caplog):
+async def test_an_application_may_catch_the_disconnect_and_return(bare_server, raw, caplog):
     caught = []
 
     async def app(scope, receive, send):
@@ -466,7 +466,7 @@ async def test_an_application_may_catch_the_disconnect_and_return(serving, raw, 
         except OSError as error:
             caught.append(error)
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         while not server.runtime.calls:
@@ -490,14 +490,14 @@ async def test_receive_tells_the_disconnect_once_the_response_was_sent(ask):
 
 
 @pytest.mark.parametrize("how", ["close", "abort", "upload"])
-async def test_receive_tells_the_disconnect_once_the_client_has_left(serving, raw, how):
+async def test_receive_tells_the_disconnect_once_the_client_has_left(bare_server, raw, how):
     events = []
 
     async def app(scope, receive, send):
         events.extend(await receive_all(receive, "http.disconnect"))
 
     length = b"Content-Length: 9" if how == "upload" else b"Content-Length: 0"
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(b"POST", b"/", length))
         while not server.runtime.calls:
@@ -521,7 +521,7 @@ async def test_http_2_is_not_spoken_so_nothing_of_it_is_promised(ask):
     assert seen == []
 
 
-async def test_a_request_that_is_echoed_comes_back_unchanged(serving):
+async def test_a_request_that_is_echoed_comes_back_unchanged(bare_server):
     body = bytes(range(256)) * 4000
-    async with serving(echo) as server, httpx.AsyncClient() as client:
+    async with bare_server(echo) as server, httpx.AsyncClient() as client:
         assert (await client.post(server.url, content=body)).content == body

@@ -60,33 +60,33 @@ async def begin(server):
     return starting
 
 
-async def test_the_lifespan_is_run_once_and_in_the_loop_of_the_requests(serving):
+async def test_the_lifespan_is_run_once_and_in_the_loop_of_the_requests(bare_server):
     app = Living()
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with bare_server(app) as server, httpx.AsyncClient() as client:
         for _ in range(3):
             await client.get(server.url)
     assert app.events == ["lifespan.startup", "lifespan.shutdown"]
     assert app.loops == [asyncio.get_running_loop()] * 4
 
 
-async def test_the_call_of_the_lifespan_lasts_until_the_server_ends(serving):
+async def test_the_call_of_the_lifespan_lasts_until_the_server_ends(bare_server):
     app = Living()
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with bare_server(app) as server, httpx.AsyncClient() as client:
         await client.get(server.url)
         assert app.events == ["lifespan.startup"]
         assert not server.lifespan.task.done()
     assert server.lifespan.task.done()
 
 
-async def test_the_lifespan_has_its_type(serving):
+async def test_the_lifespan_has_its_type(bare_server):
     app = Living()
-    async with serving(app):
+    async with bare_server(app):
         pass
     [scope] = app.lifespans
     assert scope["type"] == "lifespan"
 
 
-async def test_an_application_that_raises_on_the_lifespan_is_served_without_one(serving):
+async def test_an_application_that_raises_on_the_lifespan_is_served_without_one(bare_server):
     received = []
 
     async def app(scope, receive, send):
@@ -95,12 +95,12 @@ async def test_an_application_that_raises_on_the_lifespan_is_served_without_one(
             raise NotImplementedError(scope["type"])
         await respond(send, b"served")
 
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with bare_server(app) as server, httpx.AsyncClient() as client:
         assert (await client.get(server.url)).text == "served"
     assert received == ["lifespan"]
 
 
-async def test_an_application_that_raises_during_its_startup_does_not_start(serving):
+async def test_an_application_that_raises_during_its_startup_does_not_start(bare_server):
     """It has a lifespan, since it received of it: to serve it half-started would hide the fault."""
 
     async def app(scope, receive, send):
@@ -108,21 +108,21 @@ async def test_an_application_that_raises_during_its_startup_does_not_start(serv
         raise ValueError("no database")
 
     with pytest.raises(StartupFailed, match="no database"):
-        async with serving(app):
+        async with bare_server(app):
             raise AssertionError
 
 
-async def test_the_state_is_empty_before_the_application_fills_it(serving):
+async def test_the_state_is_empty_before_the_application_fills_it(bare_server):
     app = Living()
-    async with serving(app):
+    async with bare_server(app):
         pass
     assert app.found == {}
     assert app.lifespans[0]["state"] == {"shared": []}
 
 
-async def test_every_request_has_a_shallow_copy_of_the_state(serving):
+async def test_every_request_has_a_shallow_copy_of_the_state(bare_server):
     app = Living()
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         async with httpx.AsyncClient() as client:
             await client.get(server.url)
             await client.get(server.url)
@@ -137,10 +137,10 @@ async def test_every_request_has_a_shallow_copy_of_the_state(serving):
         assert all(state is not other for other in app.states[:number])
 
 
-async def test_the_server_keeps_to_itself_what_it_has_to_remember(serving):
+async def test_the_server_keeps_to_itself_what_it_has_to_remember(bare_server):
     """Nothing in the state is its own, neither at the start nor after requests."""
     app = Living()
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with bare_server(app) as server, httpx.AsyncClient() as client:
         await client.get(server.url)
     assert [set(state) for state in (app.found, *app.states, app.lifespans[0]["state"])] == [
         set(),
@@ -149,9 +149,9 @@ async def test_the_server_keeps_to_itself_what_it_has_to_remember(serving):
     ]
 
 
-async def test_nobody_is_served_before_the_startup_is_complete(serving):
+async def test_nobody_is_served_before_the_startup_is_complete(bare_server):
     start = asyncio.Event()
-    server = serving(Living(start=start))
+    server = bare_server(Living(start=start))
     starting = await begin(server)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", server.port)
@@ -164,12 +164,12 @@ async def test_nobody_is_served_before_the_startup_is_complete(serving):
 
 
 @pytest.mark.parametrize("message", [{"message": "no database"}, {"message": ""}, {}])
-async def test_a_failed_startup_ends_the_server(serving, message):
+async def test_a_failed_startup_ends_the_server(bare_server, message):
     async def app(scope, receive, send):
         await receive()
         await send({"type": "lifespan.startup.failed", **message})
 
-    server = serving(app)
+    server = bare_server(app)
     with pytest.raises(StartupFailed) as failed:
         async with server:
             raise AssertionError
@@ -183,7 +183,7 @@ def test_a_failed_startup_is_printed_and_the_process_exits(process):
     assert "no database" in server.output
 
 
-async def test_the_shutdown_comes_when_nobody_is_accepted_or_connected_any_more(serving, raw):
+async def test_the_shutdown_comes_when_nobody_is_accepted_or_connected_any_more(bare_server, raw):
     seen = []
 
     async def app(scope, receive, send):
@@ -198,7 +198,7 @@ async def test_the_shutdown_comes_when_nobody_is_accepted_or_connected_any_more(
         seen.append((set(server.runtime.connections), set(server.runtime.calls), await reader.read()))
         await send(DOWN)
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         port = server.port
         reader, writer = await raw(server)
         writer.write(request(last=False))
@@ -206,9 +206,9 @@ async def test_the_shutdown_comes_when_nobody_is_accepted_or_connected_any_more(
     assert seen == [(set(), set(), b"")]  # the kept-alive connection is at its end
 
 
-async def test_the_server_waits_for_the_shutdown(serving):
+async def test_the_server_waits_for_the_shutdown(bare_server):
     app = Living(end=asyncio.Event())
-    server = serving(app)
+    server = bare_server(app)
     await server.__aenter__()
     ending = asyncio.ensure_future(server.__aexit__(None, None, None))
     while len(app.events) < 2:
@@ -220,24 +220,24 @@ async def test_the_server_waits_for_the_shutdown(serving):
     await ending
 
 
-async def test_a_shutdown_has_its_time(serving, caplog):
+async def test_a_shutdown_has_its_time(bare_server, caplog):
     """No application keeps a server from stopping for ever: `timeout_lifespan`."""
     app = Living(end=asyncio.Event())
-    async with serving(app, timeout_lifespan=0.1):
+    async with bare_server(app, timeout_lifespan=0.1):
         pass
     assert app.events == ["lifespan.startup", "lifespan.shutdown"]
     assert "shutdown was cancelled after 0.1 s" in caplog.text
 
 
 @pytest.mark.parametrize("message", [{"message": "disk full"}, {"message": ""}, {}])
-async def test_a_failed_shutdown_is_logged_and_the_server_ends(serving, caplog, message):
+async def test_a_failed_shutdown_is_logged_and_the_server_ends(bare_server, caplog, message):
     async def app(scope, receive, send):
         await receive()
         await send(STARTED)
         await receive()
         await send({"type": "lifespan.shutdown.failed", **message})
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         pass
     assert "shutdown failed" in caplog.text
     assert message.get("message", "") in caplog.text
@@ -250,14 +250,14 @@ def test_a_failed_shutdown_is_printed_and_the_process_exits(process):
     assert "disk full" in server.output
 
 
-async def test_an_application_without_an_answer_is_served_when_it_has_returned(serving, raw):
+async def test_an_application_without_an_answer_is_served_when_it_has_returned(bare_server, raw):
     """It cannot complete its startup any more, so nothing is left to wait for."""
 
     async def app(scope, receive, send):
         if scope["type"] == "http":
             await respond(send, b"served")
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         reader, writer = await raw(server)
         writer.write(request())
         assert parse(await reader.read()).body == b"served"

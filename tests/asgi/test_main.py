@@ -31,7 +31,7 @@ from .dialogue import (
 # ---- how an application is called ----
 
 
-async def test_the_application_is_called_once_for_each_request_and_each_websocket(serving, raw):
+async def test_the_application_is_called_once_for_each_request_and_each_websocket(bare_server, raw):
     called = []
 
     async def app(scope, receive, send):
@@ -44,7 +44,7 @@ async def test_the_application_is_called_once_for_each_request_and_each_websocke
             while (await receive())["type"] == "websocket.receive":
                 pass
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(target=b"/1", last=False) + request(target=b"/2"))
         await reader.read()
@@ -55,7 +55,7 @@ async def test_the_application_is_called_once_for_each_request_and_each_websocke
     assert called == [("http", "/1"), ("http", "/2"), ("websocket", "/3")]
 
 
-async def test_the_application_is_called_with_scope_receive_and_send_by_position(serving):
+async def test_the_application_is_called_with_scope_receive_and_send_by_position(bare_server):
     called = []
 
     async def app(*arguments, **named):
@@ -67,7 +67,7 @@ async def test_the_application_is_called_with_scope_receive_and_send_by_position
             await receive()
             await send(CLOSE if scope["type"] == "websocket" else {"type": "lifespan.startup.complete"})
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         async with httpx.AsyncClient() as client:
             await client.get(server.url)
         with pytest.raises(InvalidStatus):
@@ -141,7 +141,7 @@ async def test_a_legacy_application_is_served_once_asgiref_has_converted_it(ask)
 # ---- events ----
 
 
-async def every_event(serving, raw):
+async def every_event(bare_server, raw):
     """(type of the scope, event) of everything that applications receive, at least once each."""
     events = []
 
@@ -165,7 +165,7 @@ async def every_event(serving, raw):
             await noted()
             await send({"type": "lifespan.shutdown.complete"})
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         async with httpx.AsyncClient() as client:
             await client.post(server.url, content=b"body")
         async with connect(ws(server)) as client:
@@ -191,8 +191,8 @@ EVENTS = {
 }
 
 
-async def test_every_event_is_a_dict_of_the_types_that_can_be_serialised(serving, raw):
-    events = await every_event(serving, raw)
+async def test_every_event_is_a_dict_of_the_types_that_can_be_serialised(bare_server, raw):
+    events = await every_event(bare_server, raw)
     assert {event["type"] for _, event in events} == set(EVENTS)
     for _, event in events:
         assert type(event) is dict
@@ -201,8 +201,8 @@ async def test_every_event_is_a_dict_of_the_types_that_can_be_serialised(serving
             assert value is None or type(value) is EVENTS[event["type"]][key]
 
 
-async def test_every_event_has_the_keys_of_the_specification(serving, raw):
-    for _, event in await every_event(serving, raw):
+async def test_every_event_has_the_keys_of_the_specification(bare_server, raw):
+    for _, event in await every_event(bare_server, raw):
         absent = EVENTS[event["type"]].keys() - event.keys()
         if event["type"] == "websocket.receive":  # one of the two may be missing
             assert len(absent) <= 1
@@ -210,8 +210,8 @@ async def test_every_event_has_the_keys_of_the_specification(serving, raw):
             assert absent == set()
 
 
-async def test_every_event_is_named_after_its_protocol(serving, raw):
-    for protocol, event in await every_event(serving, raw):
+async def test_every_event_is_named_after_its_protocol(bare_server, raw):
+    for protocol, event in await every_event(bare_server, raw):
         assert event["type"].startswith(f"{protocol}.")
 
 
@@ -390,7 +390,7 @@ async def test_a_wrong_message_in_a_denial_is_raised_from_send_and_nothing_of_it
 
 
 @pytest.mark.parametrize("wrong", WRONG_STARTUPS, ids=repr)
-async def test_a_wrong_message_of_the_lifespan_is_raised_from_send(serving, wrong):
+async def test_a_wrong_message_of_the_lifespan_is_raised_from_send(bare_server, wrong):
     errors = []
 
     async def app(scope, receive, send):
@@ -398,7 +398,7 @@ async def test_a_wrong_message_of_the_lifespan_is_raised_from_send(serving, wron
         errors.append(await raised_by(send(wrong)))
         await send(COMPLETE)
 
-    async with serving(app):
+    async with bare_server(app):
         pass
     assert [type(error) for error in errors] == [ASGIError]
 
@@ -413,7 +413,7 @@ async def test_names_of_headers_in_upper_case_are_served(ask):
     assert answer.all(b"x-y") == [b"Z"]
 
 
-async def test_additional_keys_are_no_error(serving):
+async def test_additional_keys_are_no_error(bare_server):
     more = {"added": object(), "later": None}
 
     async def app(scope, receive, send):
@@ -437,7 +437,7 @@ async def test_additional_keys_are_no_error(serving):
             await extended({"type": "websocket.send", "text": "served"})
             await extended(CLOSE)
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         async with httpx.AsyncClient() as client:
             assert (await client.get(server.url)).text == "served"
         async with connect(ws(server)) as client:
@@ -450,11 +450,11 @@ async def test_additional_keys_are_no_error(serving):
 # ---- errors that leave the application ----
 
 
-async def test_an_error_before_the_answer_ends_call_and_connection(serving, raw, caplog):
+async def test_an_error_before_the_answer_ends_call_and_connection(bare_server, raw, caplog):
     async def app(scope, receive, send):
         raise ValueError("secret")
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(last=False))
         answer = await asyncio.wait_for(reader.read(), 5)  # to the end of the connection
@@ -464,7 +464,7 @@ async def test_an_error_before_the_answer_ends_call_and_connection(serving, raw,
     assert "secret" in caplog.text
 
 
-async def test_an_error_in_the_answer_ends_call_and_connection(serving, raw, caplog):
+async def test_an_error_in_the_answer_ends_call_and_connection(bare_server, raw, caplog):
     """The client can tell that it has not all of it."""
 
     async def app(scope, receive, send):
@@ -472,7 +472,7 @@ async def test_an_error_in_the_answer_ends_call_and_connection(serving, raw, cap
         await send({**BODY, "more_body": True})
         raise ValueError
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(last=False))
         answer = await asyncio.wait_for(reader.read(), 5)
@@ -482,7 +482,7 @@ async def test_an_error_in_the_answer_ends_call_and_connection(serving, raw, cap
     assert "ValueError" in caplog.text
 
 
-async def test_an_error_after_the_answer_ends_the_call_alone(serving, raw, caplog):
+async def test_an_error_after_the_answer_ends_the_call_alone(bare_server, raw, caplog):
     """The connection of the specification is one request: the next on the same socket has not failed."""
 
     async def app(scope, receive, send):
@@ -490,7 +490,7 @@ async def test_an_error_after_the_answer_ends_the_call_alone(serving, raw, caplo
         if scope["path"] == "/fails":
             raise ValueError
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(target=b"/fails", last=False))
         await reader.readuntil(b"/fails")
@@ -500,14 +500,14 @@ async def test_an_error_after_the_answer_ends_the_call_alone(serving, raw, caplo
     assert "ValueError" in caplog.text
 
 
-async def test_an_error_ends_call_and_websocket(serving, caplog):
+async def test_an_error_ends_call_and_websocket(bare_server, caplog):
     async def app(scope, receive, send):
         await receive()
         if scope["path"] == "/open":
             await send(ACCEPT)
         raise ValueError
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         async with connect(ws(server, "/open")) as client:
             with pytest.raises(ConnectionClosedError) as closed:
                 await client.recv()
@@ -519,7 +519,7 @@ async def test_an_error_ends_call_and_websocket(serving, caplog):
     assert caplog.text.count("the application raised") == 2
 
 
-async def test_an_error_of_one_call_leaves_the_server_and_other_calls_alone(serving, raw, caplog):
+async def test_an_error_of_one_call_leaves_the_server_and_other_calls_alone(bare_server, raw, caplog):
     go_on = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -528,7 +528,7 @@ async def test_an_error_of_one_call_leaves_the_server_and_other_calls_alone(serv
         await go_on.wait()
         await respond(send, b"served")
 
-    async with serving(app, lifespan="off") as server, httpx.AsyncClient(base_url=server.url) as client:
+    async with bare_server(app, lifespan="off") as server, httpx.AsyncClient(base_url=server.url) as client:
         reader, writer = await raw(server)
         writer.write(request())
         assert (await client.get("/fails")).status_code == 500
@@ -538,7 +538,9 @@ async def test_an_error_of_one_call_leaves_the_server_and_other_calls_alone(serv
 
 
 @pytest.mark.parametrize("first", [request(last=False), handshake()], ids=["http", "websocket"])
-async def test_what_send_raises_after_the_client_left_is_no_error_of_the_server(serving, raw, caplog, first):
+async def test_what_send_raises_after_the_client_left_is_no_error_of_the_server(
+    bare_server, raw, caplog, first
+):
     """It leaves the application, and is neither logged as an error nor in the way of the next request."""
     errors = []
 
@@ -556,7 +558,7 @@ async def test_what_send_raises_after_the_client_left_is_no_error_of_the_server(
             errors.append(error)
             raise
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(first)
         while not server.runtime.calls:

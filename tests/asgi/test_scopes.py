@@ -100,18 +100,18 @@ class Scopes:
             await respond(send)
 
 
-async def scope_of(serving, raw, asked, **options):
+async def scope_of(bare_server, raw, asked, **options):
     app = Scopes()
-    async with serving(app, **options) as server:
+    async with bare_server(app, **options) as server:
         reader, writer = await raw(server)
         writer.write(asked)
         await reader.readuntil(b"\r\n\r\n")
     return app.seen[1]
 
 
-async def test_the_scope_of_httpx_has_the_keys_of_the_specification_in_their_types(serving):
+async def test_the_scope_of_httpx_has_the_keys_of_the_specification_in_their_types(bare_server):
     app = Scopes()
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with bare_server(app) as server, httpx.AsyncClient() as client:
         await client.get(f"{server.url}/a%20b?c=d", headers=[("x-twice", "1"), ("x-twice", "2")])
     assert list(differences(app.seen[1], HTTP, "scope")) == []
 
@@ -133,31 +133,31 @@ async def test_the_scope_of_httpx_has_the_keys_of_the_specification_in_their_typ
     ids=["GET", "POST", "OPTIONS", "absolute", "TE", "TE list", "1.0", "1.0 TE", "websocket", "subprotocols"],
 )
 async def test_the_scope_of_a_raw_client_has_the_keys_of_the_specification_in_their_types(
-    serving, raw, asked, form
+    bare_server, raw, asked, form
 ):
-    scope = await scope_of(serving, raw, asked)
+    scope = await scope_of(bare_server, raw, asked)
     assert list(differences(scope, form, "scope")) == []
 
 
-async def test_the_scope_of_websockets_has_the_keys_of_the_specification_in_their_types(serving):
+async def test_the_scope_of_websockets_has_the_keys_of_the_specification_in_their_types(bare_server):
     app = Scopes()
-    async with serving(app) as server, connect(ws(server), subprotocols=["a"]):
+    async with bare_server(app) as server, connect(ws(server), subprotocols=["a"]):
         pass
     assert list(differences(app.seen[1], WEBSOCKET, "scope")) == []
 
 
-async def test_the_scope_of_the_lifespan_has_the_keys_of_the_specification_in_their_types(serving):
+async def test_the_scope_of_the_lifespan_has_the_keys_of_the_specification_in_their_types(bare_server):
     app = Scopes()
-    async with serving(app):
+    async with bare_server(app):
         pass
     [scope] = app.seen
     assert list(differences(scope, LIFESPAN, "scope")) == []
 
 
-async def test_a_scope_on_tls_has_one_extension_more(serving, certificate):
+async def test_a_scope_on_tls_has_one_extension_more(bare_server, certificate):
     app = Scopes()
     async with (
-        serving(app, **certificate.options) as server,
+        bare_server(app, **certificate.options) as server,
         httpx.AsyncClient(verify=certificate.trusting()) as client,
     ):
         await client.get(f"https://127.0.0.1:{server.port}/")
@@ -168,9 +168,9 @@ async def test_a_scope_on_tls_has_one_extension_more(serving, certificate):
         assert list(differences(scope, form, "scope")) == []
 
 
-async def test_the_scopes_say_which_versions_are_spoken(serving):
+async def test_the_scopes_say_which_versions_are_spoken(bare_server):
     app = Scopes()
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         async with httpx.AsyncClient() as client:
             await client.get(server.url)
         async with connect(ws(server)):
@@ -197,7 +197,7 @@ async def test_the_http_version_is_one_that_the_specification_knows(ask, version
     assert seen == ([told] if told else [])
 
 
-async def test_each_request_of_a_connection_has_a_scope_of_its_own(serving, raw):
+async def test_each_request_of_a_connection_has_a_scope_of_its_own(bare_server, raw):
     """What an application, or middleware that forgot to copy, does to one scope shows in no other."""
     seen = []
 
@@ -207,7 +207,7 @@ async def test_each_request_of_a_connection_has_a_scope_of_its_own(serving, raw)
         scope["headers"] = [*scope["headers"], (b"x", b"x")]
         await respond(send)
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(last=False) + request())
         await reader.read()

@@ -39,10 +39,10 @@ class Scopes:
         return self.scope["extensions"]["tls"]
 
 
-async def scope_on_tls(serving, options, context, asked=None):
+async def scope_on_tls(bare_server, options, context, asked=None):
     """(scope, the client's end of TLS) of a request on TLS."""
     app = Scopes()
-    async with serving(app, lifespan="off", timeout_keep_alive=0.5, **options) as server:
+    async with bare_server(app, lifespan="off", timeout_keep_alive=0.5, **options) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
         try:
             writer.write(request() if asked is None else asked)
@@ -57,9 +57,9 @@ def der(pem):
 
 
 @pytest.mark.parametrize("asked", [request(), handshake()], ids=["http", "websocket"])
-async def test_without_tls_there_is_no_extension(serving, raw, asked):
+async def test_without_tls_there_is_no_extension(bare_server, raw, asked):
     app = Scopes()
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(asked)
         await reader.readuntil(b"\r\n\r\n")
@@ -70,9 +70,9 @@ async def test_without_tls_there_is_no_extension(serving, raw, asked):
     ("asked", "scheme"), [(request(), "https"), (handshake(), "wss")], ids=["http", "websocket"]
 )
 async def test_on_tls_the_extension_has_its_keys_and_the_scope_its_scheme(
-    serving, certificate, asked, scheme
+    bare_server, certificate, asked, scheme
 ):
-    app, _ = await scope_on_tls(serving, certificate.options, certificate.trusting(), asked)
+    app, _ = await scope_on_tls(bare_server, certificate.options, certificate.trusting(), asked)
     assert app.scope["scheme"] == scheme
     assert set(app.tls) == {
         "server_cert",
@@ -84,27 +84,27 @@ async def test_on_tls_the_extension_has_its_keys_and_the_scope_its_scheme(
     }
 
 
-async def test_the_servers_certificate_is_the_one_that_it_sent_in_pem(serving, certificate):
-    app, client = await scope_on_tls(serving, certificate.options, certificate.trusting())
+async def test_the_servers_certificate_is_the_one_that_it_sent_in_pem(bare_server, certificate):
+    app, client = await scope_on_tls(bare_server, certificate.options, certificate.trusting())
     assert type(app.tls["server_cert"]) is str
     assert der(app.tls["server_cert"]) == der(certificate.pem) == client.getpeercert(binary_form=True)
 
 
-async def test_a_client_without_certificate_has_no_chain_no_name_and_no_error(serving, certificate):
+async def test_a_client_without_certificate_has_no_chain_no_name_and_no_error(bare_server, certificate):
     for options in (certificate.options, certificate.inviting_clients):
-        app, _ = await scope_on_tls(serving, options, certificate.trusting())
+        app, _ = await scope_on_tls(bare_server, options, certificate.trusting())
         assert list(app.tls["client_cert_chain"]) == []
         assert app.tls["client_cert_name"] is None
         assert app.tls["client_cert_error"] is None
 
 
-async def test_a_clients_certificate_is_told_in_pem_and_by_its_name(serving, certificate):
+async def test_a_clients_certificate_is_told_in_pem_and_by_its_name(bare_server, certificate):
     shown = certificate.authority.issue_cert(
         "client@example.org", common_name='Ann, "the #1" + <only>', organization_name=" Kent\\Essex; "
     )
     pem = shown.cert_chain_pems[0].bytes()
     for options in (certificate.asking_clients, certificate.inviting_clients):
-        app, _ = await scope_on_tls(serving, options, certificate.trusting(shown))
+        app, _ = await scope_on_tls(bare_server, options, certificate.trusting(shown))
         chain = list(app.tls["client_cert_chain"])
         assert all(type(each) is str for each in chain)
         assert der(chain[0]) == der(pem.decode())
@@ -113,28 +113,28 @@ async def test_a_clients_certificate_is_told_in_pem_and_by_its_name(serving, cer
 
 
 async def test_a_client_whose_certificate_cannot_be_verified_reaches_no_application(
-    serving, certificate, tmp_path_factory
+    bare_server, certificate, tmp_path_factory
 ):
     stranger = type(certificate)(tmp_path_factory.mktemp("stranger"))
     shown = stranger.authority.issue_cert("client@example.org")
     with pytest.raises((OSError, asyncio.IncompleteReadError)):
-        await scope_on_tls(serving, certificate.asking_clients, certificate.trusting(shown))
+        await scope_on_tls(bare_server, certificate.asking_clients, certificate.trusting(shown))
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_version_and_cipher_suite_are_the_numbers_of_the_tls_specifications(
-    serving, certificate, version
+    bare_server, certificate, version
 ):
     context = certificate.trusting()
     context.minimum_version = context.maximum_version = version
     context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384")
-    app, client = await scope_on_tls(serving, certificate.options, context)
+    app, client = await scope_on_tls(bare_server, certificate.options, context)
     assert app.tls["tls_version"] == VERSIONS[client.version()]
     assert app.tls["cipher_suite"] == CIPHER_SUITES[client.cipher()[0]]
     assert type(app.tls["tls_version"]) is type(app.tls["cipher_suite"]) is int
 
 
-async def test_events_on_tls_are_those_of_http_and_websocket(serving, certificate):
+async def test_events_on_tls_are_those_of_http_and_websocket(bare_server, certificate):
     body = bytes(range(256)) * 1000
 
     async def app(scope, receive, send):
@@ -151,7 +151,7 @@ async def test_events_on_tls_are_those_of_http_and_websocket(serving, certificat
             await send({"type": "websocket.send", "text": (await receive())["text"]})
 
     trusting = certificate.trusting()
-    async with serving(app, lifespan="off", **certificate.options) as server:
+    async with bare_server(app, lifespan="off", **certificate.options) as server:
         async with httpx.AsyncClient(verify=trusting) as client:
             assert (await client.post(f"https://127.0.0.1:{server.port}", content=body)).content == body
         async with connect(ws(server).replace("ws", "wss", 1), ssl=trusting) as client:

@@ -43,16 +43,16 @@ class Session:
 # ---- the scope ----
 
 
-async def test_a_websocket_has_the_type_websocket_and_the_scheme_ws(serving):
+async def test_a_websocket_has_the_type_websocket_and_the_scheme_ws(bare_server):
     app = Session()
-    async with serving(app, lifespan="off") as server, connect(ws(server)):
+    async with bare_server(app, lifespan="off") as server, connect(ws(server)):
         pass
     assert (app.scope["type"], app.scope["scheme"], app.scope["http_version"]) == ("websocket", "ws", "1.1")
 
 
-async def test_path_and_query_string_are_those_of_the_handshake(serving):
+async def test_path_and_query_string_are_those_of_the_handshake(bare_server):
     app = Session()
-    async with serving(app, lifespan="off") as server, connect(ws(server, "/a%20b/%C3%A9?c=%20d")):
+    async with bare_server(app, lifespan="off") as server, connect(ws(server, "/a%20b/%C3%A9?c=%20d")):
         pass
     assert app.scope["path"] == "/a b/é"
     assert app.scope["raw_path"] == b"/a%20b/%C3%A9"
@@ -60,9 +60,9 @@ async def test_path_and_query_string_are_those_of_the_handshake(serving):
     assert app.scope["root_path"] == ""
 
 
-async def test_headers_of_the_handshake_come_in_their_order_with_duplicates(serving, raw):
+async def test_headers_of_the_handshake_come_in_their_order_with_duplicates(bare_server, raw):
     app = Session()
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(handshake(b"X-B: 1", b"Cookie: a", b"x-a: \xe9", b"X-B: 2", b"Cookie: b"))
         await reader.readuntil(b"\r\n\r\n")
@@ -78,22 +78,22 @@ async def test_headers_of_the_handshake_come_in_their_order_with_duplicates(serv
     assert {b"host", b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version"} <= names
 
 
-async def test_client_and_server_of_a_websocket_are_the_two_ends_of_the_connection(serving):
+async def test_client_and_server_of_a_websocket_are_the_two_ends_of_the_connection(bare_server):
     app = Session()
-    async with serving(app, lifespan="off") as server, connect(ws(server)) as client:
+    async with bare_server(app, lifespan="off") as server, connect(ws(server)) as client:
         ours, theirs = client.local_address, client.remote_address
     assert (tuple(app.scope["client"]), tuple(app.scope["server"])) == (ours, theirs)
 
 
-async def test_the_subprotocols_are_those_that_the_client_offers(serving):
+async def test_the_subprotocols_are_those_that_the_client_offers(bare_server):
     for offered in (["b", "a"], None):
         app = Session()
-        async with serving(app, lifespan="off") as server, connect(ws(server), subprotocols=offered):
+        async with bare_server(app, lifespan="off") as server, connect(ws(server), subprotocols=offered):
             pass
         assert app.scope["subprotocols"] == (offered or [])
 
 
-async def test_state_of_a_websocket_is_a_copy_of_the_lifespans(serving):
+async def test_state_of_a_websocket_is_a_copy_of_the_lifespans(bare_server):
     pool, seen = object(), []
 
     async def app(scope, receive, send):
@@ -107,21 +107,21 @@ async def test_state_of_a_websocket_is_a_copy_of_the_lifespans(serving):
             await receive()
             await send(CLOSE)
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         for _ in range(2):
             with pytest.raises(InvalidStatus):
                 await connect(ws(server))
     assert seen == [{"pool": pool}] * 2
 
 
-async def test_a_websocket_ends_with_its_application(serving):
+async def test_a_websocket_ends_with_its_application(bare_server):
     async def app(scope, receive, send):
         await receive()
         await send(ACCEPT)
         if scope["path"] == "/fails":
             raise ValueError
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         for path, code in (("/returns", 1000), ("/fails", 1011)):
             async with connect(ws(server, path)) as client:
                 with pytest.raises(ConnectionClosed) as closed:
@@ -129,9 +129,9 @@ async def test_a_websocket_ends_with_its_application(serving):
             assert closed.value.rcvd.code == code
 
 
-async def test_an_application_lasts_as_long_as_its_websocket(serving):
+async def test_an_application_lasts_as_long_as_its_websocket(bare_server):
     app = Session()
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         async with connect(ws(server)) as client:
             for _ in range(3):
                 await (await client.ping())
@@ -143,9 +143,9 @@ async def test_an_application_lasts_as_long_as_its_websocket(serving):
 # ---- frames ----
 
 
-async def test_pings_of_the_client_are_answered_without_the_application(serving):
+async def test_pings_of_the_client_are_answered_without_the_application(bare_server):
     app = Session()
-    async with serving(app, lifespan="off") as server, connect(ws(server)) as client:
+    async with bare_server(app, lifespan="off") as server, connect(ws(server)) as client:
         await asyncio.wait_for(await client.ping(b"there?"), 5)
     assert len(app.events) == 2
 
@@ -166,8 +166,8 @@ async def test_pings_are_sent_to_see_that_the_client_is_there():
     assert len(app.events) == 2
 
 
-async def test_fragments_are_received_as_one_message(serving):
-    async with serving(echo) as server, connect(ws(server)) as client:
+async def test_fragments_are_received_as_one_message(bare_server):
+    async with bare_server(echo) as server, connect(ws(server)) as client:
         for fragments in (["one ", "", "message"], [b"in ", b"three ", b"frames"]):
             await client.send(iter(fragments))
             assert await client.recv() == fragments[0][:0].join(fragments)
@@ -186,7 +186,7 @@ async def test_a_ping_between_fragments_leaves_the_message_whole():
 # ---- connect and accept ----
 
 
-async def test_the_handshake_waits_for_the_application(serving, raw):
+async def test_the_handshake_waits_for_the_application(bare_server, raw):
     go_on, received = asyncio.Event(), []
 
     async def app(scope, receive, send):
@@ -194,7 +194,7 @@ async def test_the_handshake_waits_for_the_application(serving, raw):
         await go_on.wait()
         await send(ACCEPT)
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(handshake())
         while not received:
@@ -234,28 +234,31 @@ async def test_no_message_is_received_before_the_application_has_accepted():
     await client.turns()
 
 
-async def test_accept_has_its_defaults(serving):
-    async with serving(Session(), lifespan="off") as server, connect(ws(server)) as client:
+async def test_accept_has_its_defaults(bare_server):
+    async with bare_server(Session(), lifespan="off") as server, connect(ws(server)) as client:
         assert client.subprotocol is None
         assert client.response.status_code == 101
 
 
-async def test_accept_chooses_a_subprotocol(serving):
+async def test_accept_chooses_a_subprotocol(bare_server):
     app = Session(accept={**ACCEPT, "subprotocol": "b"})
-    async with serving(app, lifespan="off") as server, connect(ws(server), subprotocols=["a", "b"]) as client:
+    async with (
+        bare_server(app, lifespan="off") as server,
+        connect(ws(server), subprotocols=["a", "b"]) as client,
+    ):
         assert client.subprotocol == "b"
 
 
 @pytest.mark.parametrize("make", [list, tuple, iter, lambda lines: [list(line) for line in lines]])
-async def test_headers_of_the_accept_are_any_iterable_and_keep_their_order(serving, make):
+async def test_headers_of_the_accept_are_any_iterable_and_keep_their_order(bare_server, make):
     lines = [(b"x-b", b"1"), (b"set-cookie", b"a"), (b"x-a", b"2"), (b"set-cookie", b"b"), (b"x-b", b"3")]
     app = Session(accept={**ACCEPT, "headers": make(lines)})
-    async with serving(app, lifespan="off") as server, connect(ws(server)) as client:
+    async with bare_server(app, lifespan="off") as server, connect(ws(server)) as client:
         got = [(name.encode(), value.encode()) for name, value in client.response.headers.raw_items()]
     assert [line for line in got if line in lines] == lines
 
 
-async def test_a_subprotocol_among_the_headers_of_the_accept_is_an_error(serving):
+async def test_a_subprotocol_among_the_headers_of_the_accept_is_an_error(bare_server):
     errors = []
 
     async def app(scope, receive, send):
@@ -264,7 +267,7 @@ async def test_a_subprotocol_among_the_headers_of_the_accept_is_an_error(serving
             errors.append(await raised_by(send({**ACCEPT, "headers": [(name, b"a")]})))
         await send(ACCEPT)
 
-    async with serving(app, lifespan="off") as server, connect(ws(server), subprotocols=["a"]) as client:
+    async with bare_server(app, lifespan="off") as server, connect(ws(server), subprotocols=["a"]) as client:
         assert client.subprotocol is None
     assert [type(error) for error in errors] == [ASGIError] * 2
 
@@ -272,10 +275,10 @@ async def test_a_subprotocol_among_the_headers_of_the_accept_is_an_error(serving
 # ---- messages ----
 
 
-async def test_a_received_message_has_either_text_or_bytes(serving):
+async def test_a_received_message_has_either_text_or_bytes(bare_server):
     app = Session()
     sent = ["text", "", "é🐍", b"bytes", b""]
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         async with connect(ws(server)) as client:
             for message in sent:
                 await client.send(message)
@@ -297,29 +300,29 @@ async def test_a_received_message_has_either_text_or_bytes(serving):
         ({"bytes": b"x", "text": None}, b"x"),
     ],
 )
-async def test_a_sent_message_has_either_text_or_bytes_and_the_other_may_be_none(serving, message, sent):
+async def test_a_sent_message_has_either_text_or_bytes_and_the_other_may_be_none(bare_server, message, sent):
     async def act(receive, send):
         await send({"type": "websocket.send", **message})
 
-    async with serving(Session(act), lifespan="off") as server, connect(ws(server)) as client:
+    async with bare_server(Session(act), lifespan="off") as server, connect(ws(server)) as client:
         assert await client.recv() == sent
 
 
 # ---- the end ----
 
 
-async def test_a_close_of_the_client_is_told_with_its_code_and_reason(serving):
+async def test_a_close_of_the_client_is_told_with_its_code_and_reason(bare_server):
     app = Session()
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         async with connect(ws(server)) as client:
             await client.close(4002, "bye")
         await no_calls(server)
     assert app.events[-1] == {"type": "websocket.disconnect", "code": 4002, "reason": "bye"}
 
 
-async def test_a_close_without_code_is_told_as_1005(serving, raw):
+async def test_a_close_without_code_is_told_as_1005(bare_server, raw):
     app = Session()
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(handshake())
         await reader.readuntil(b"\r\n\r\n")
@@ -328,9 +331,9 @@ async def test_a_close_without_code_is_told_as_1005(serving, raw):
     assert app.events[-1] == {"type": "websocket.disconnect", "code": 1005, "reason": ""}
 
 
-async def test_a_lost_connection_is_told(serving, raw):
+async def test_a_lost_connection_is_told(bare_server, raw):
     app = Session()
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(handshake())
         await reader.readuntil(b"\r\n\r\n")
@@ -339,21 +342,21 @@ async def test_a_lost_connection_is_told(serving, raw):
     assert app.events[-1] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
-async def test_a_close_of_the_server_is_told(serving):
+async def test_a_close_of_the_server_is_told(bare_server):
     app = Session()
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         client = await connect(ws(server))
     with pytest.raises(ConnectionClosed) as closed:
         await client.recv()
     assert closed.value.rcvd.code == app.events[-1]["code"] == 1012
 
 
-async def test_a_close_of_the_application_is_told(serving):
+async def test_a_close_of_the_application_is_told(bare_server):
     async def act(receive, send):
         await send({**CLOSE, "code": 4001, "reason": "enough"})
 
     app = Session(act)
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         async with connect(ws(server)) as client:
             with pytest.raises(ConnectionClosed):
                 await client.recv()
@@ -364,7 +367,7 @@ async def test_a_close_of_the_application_is_told(serving):
 @pytest.mark.parametrize("message", [SEND, CLOSE, {"type": "websocket.send", "bytes": b"x"}], ids=repr)
 @pytest.mark.parametrize("how", ["client closed", "lost", "server stopped"])
 async def test_send_raises_an_oserror_of_the_servers_own_once_the_websocket_is_over(
-    serving, raw, caplog, how, message
+    bare_server, raw, caplog, how, message
 ):
     errors = []
 
@@ -373,7 +376,7 @@ async def test_send_raises_an_oserror_of_the_servers_own_once_the_websocket_is_o
         errors.append(await raised_by(send(message)))
         await send(message)
 
-    async with serving(Session(act), lifespan="off") as server:
+    async with bare_server(Session(act), lifespan="off") as server:
         client = await connect(ws(server))
         if how == "client closed":
             await client.close()
@@ -387,7 +390,7 @@ async def test_send_raises_an_oserror_of_the_servers_own_once_the_websocket_is_o
 
 
 @pytest.mark.parametrize("path", ["/closes", "/denies"])
-async def test_send_raises_an_oserror_after_the_application_has_closed_too(serving, caplog, path):
+async def test_send_raises_an_oserror_after_the_application_has_closed_too(bare_server, caplog, path):
     """A closed connection is closed, whoever closed it."""
     errors = []
 
@@ -400,7 +403,7 @@ async def test_send_raises_an_oserror_after_the_application_has_closed_too(servi
             errors.append(await raised_by(send(message)))
         await send(SEND)
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         with pytest.raises((ConnectionClosedOK, InvalidStatus)):
             async with connect(ws(server, path)) as client:
                 await client.recv()
@@ -410,23 +413,23 @@ async def test_send_raises_an_oserror_after_the_application_has_closed_too(servi
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-async def test_a_close_before_the_accept_is_a_403(serving):
+async def test_a_close_before_the_accept_is_a_403(bare_server):
     async def app(scope, receive, send):
         await receive()
         await send({**CLOSE, "code": 4000, "reason": "not told"})
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         with pytest.raises(InvalidStatus) as denied:
             await connect(ws(server))
     assert denied.value.response.status_code == 403
 
 
-async def test_a_close_before_the_accept_closes_the_connection(serving, raw):
+async def test_a_close_before_the_accept_closes_the_connection(bare_server, raw):
     async def app(scope, receive, send):
         await receive()
         await send(CLOSE)
 
-    async with serving(app, lifespan="off", timeout_keep_alive=60.0) as server:
+    async with bare_server(app, lifespan="off", timeout_keep_alive=60.0) as server:
         reader, writer = await raw(server)
         writer.write(handshake())
         answer = await asyncio.wait_for(reader.read(), 5)  # to the end of the connection
@@ -445,14 +448,14 @@ async def test_a_close_before_the_accept_closes_the_connection(serving, raw):
     ],
 )
 async def test_a_close_after_the_accept_has_the_code_and_the_reason_of_the_message(
-    serving, message, code, reason
+    bare_server, message, code, reason
 ):
     """Of a reason that does not fit into a close frame (RFC 6455 section 5.5), what fits."""
 
     async def act(receive, send):
         await send({**CLOSE, **message})
 
-    async with serving(Session(act), lifespan="off") as server, connect(ws(server)) as client:
+    async with bare_server(Session(act), lifespan="off") as server, connect(ws(server)) as client:
         with pytest.raises(ConnectionClosed) as closed:
             await client.recv()
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, reason)

@@ -208,7 +208,7 @@ async def test_a_client_that_was_slow_once_is_not_given_up_later(later):
 
 
 @pytest.mark.both_loops
-async def test_a_file_that_the_client_does_not_take_is_given_up(serving, raw, tmp_path):
+async def test_a_file_that_the_client_does_not_take_is_given_up(bare_server, raw, tmp_path):
     """For real: the kernel copies it, and the transport knows of nothing that waits."""
     path = tmp_path / "file"
     path.write_bytes(bytes(20_000_000))
@@ -224,7 +224,7 @@ async def test_a_file_that_the_client_does_not_take_is_given_up(serving, raw, tm
             errors.append(error)
             raise
 
-    async with serving(app, timeout_send=0.2, lifespan="off") as server:
+    async with bare_server(app, timeout_send=0.2, lifespan="off") as server:
         reader, writer = await raw(server)
         reader._transport.pause_reading()
         writer.write(GET)
