@@ -68,9 +68,14 @@ async def receive_all(receive, last):
     return events
 
 
-async def ask(app, asked=None, **options):
-    """All bytes that a client reads of a served application until its connection ends."""
+async def ask(app, asked=None, *, expect=None, **options):
+    """All bytes that a client reads of a served application until its connection ends.
+
+    The application raises `expect`, and nothing else.
+    """
     async with serve(app, **{"lifespan": "off", **options}) as server:
+        if expect is not None:
+            server.expect(expect)
         client = server.raw()
         await client.send(request() if asked is None else asked)
         return await client.receive_all()
