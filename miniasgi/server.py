@@ -156,9 +156,11 @@ class Server:
     def make_runtime(
         self, loop: asyncio.AbstractEventLoop, state: dict[Any, Any], server_cert: str | None
     ) -> Runtime:
-        config = self.config
+        app, config = self.app, self.config
+        if config.debug and not isinstance(app, Recorded):  # it is in a test, and what was said is kept there
+            app = Recorded(app, debug.warn)
         return Runtime(
-            Recorded(self.app, debug.warn) if config.debug else self.app,
+            app,
             config,
             loop,
             state,

@@ -21,6 +21,7 @@ from ..config import Config, ConfigError, make_config
 from ..explain.application import check_application
 from ..listen import bind_unix
 from ..loading import load_app
+from ..observe import debug
 from ..observe.conversation import current
 from ..observe.recording import RecordedExchange, Recording
 from ..server import Server
@@ -88,7 +89,8 @@ class ServerInTest:
         self.config: Config = options.config
         self.throw_away = options.throw_away
         self.faults = Faults(options.errors, options.strict, self.on_change)
-        on_advice = self.faults.advise if options.strict else None
+        otherwise = debug.warn if self.config.debug else None
+        on_advice = self.faults.advise if options.strict else otherwise
         self.recording = Recording(self.on_change, on_advice)
         self.folder = ""  # of the unix socket, where there is one of ours
         self.uds = ""  # the path of the unix socket that is served on, or ""

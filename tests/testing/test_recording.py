@@ -138,6 +138,23 @@ def test_what_send_refused_is_there_with_its_error():
     assert server.exchanges[0].error is entry.error
 
 
+def test_with_debug_the_client_is_shown_the_failure_and_the_test_as_well(caplog):
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headres": []})
+        raise LookupError("no such thing")
+
+    with serve(app, debug=True) as server:
+        server.expect(LookupError)
+        response = httpx.get(server.url)
+    assert response.status_code == 500
+    assert "LookupError: no such thing" in response.text
+    assert "send     {'type': 'http.response.start', 'status': 200, 'headres': []}" in response.text
+    assert server.exchanges[0].types == ["http.request", "http.response.start"]
+    assert "did you mean 'headers'?" in caplog.text
+
+
 def test_starlettes_templates_tell_their_context():
     async def app(scope, receive, send):
         assert scope["type"] == "http"
