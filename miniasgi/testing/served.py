@@ -19,7 +19,7 @@ from typing import Any
 from ..asgi import Application, ASGIError
 from ..config import Config, ConfigError, make_config
 from ..explain.application import check_application
-from ..listen import bind_unix
+from ..listen import bind_unix, close_all
 from ..loading import load_app
 from ..observe import debug
 from ..observe.conversation import current
@@ -204,6 +204,7 @@ class ServerInTest:
             if self.uds:
                 os.unlink(own)
         except BaseException:
+            self.recording.awaited.pop(sock.getsockname(), None)
             sock.close()
             raise
         return sock, peer
@@ -218,6 +219,7 @@ class ServerInTest:
             client.close()
 
     def clean_up(self) -> None:
+        close_all(self.server.sockets)  # of a server that did not start
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif self.uds:

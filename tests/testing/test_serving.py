@@ -73,6 +73,24 @@ def test_a_serving_can_be_used_again():
             assert get(server.url) == (200, b"ok")
 
 
+def test_a_serving_has_one_block_at_a_time():
+    serving = serve(hello)
+    with serving as server:
+        with pytest.raises(RuntimeError, match="has its block already"), serving:
+            pass
+        assert get(server.url) == (200, b"ok")
+
+
+def test_a_start_that_fails_leaves_nothing_open(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    before = descriptors()
+    serving = serve(hello, uds=True, loop="uvloop")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="needs uvloop: pip install uvloop"), serving:
+            pass
+    assert descriptors() == before
+
+
 def test_many_at_once_and_off_the_main_thread():
     found = []
 
