@@ -7,6 +7,7 @@ It owns which of them are wanted (`expect`), which are raised, and what each say
 import logging
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Generic, Literal, TypeVar
 
 from ..config import ConfigError
@@ -46,13 +47,20 @@ class Expected(Generic[E]):
 
     def takes(self, error: BaseException | None) -> bool:
         """Whether this is one of them, or a group of nothing else; then it is taken down."""
-        if isinstance(error, self.kind) and (self.match is None or re.search(self.match, str(error))):
+        if isinstance(error, self.kind) and (self.match is None or re.search(self.match, text_of(error))):
             self.errors.append(error)
             return True
         if isinstance(error, BaseExceptionGroup):
             taken = [self.takes(each) for each in error.exceptions]
             return all(taken)
         return False
+
+
+def text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # the application's own method, and as wrong as it may be
+        return ""
 
 
 class Faults:
@@ -130,7 +138,8 @@ def fault(text: str, error: BaseException | None) -> Exception:
     `text` is a note of the first, and all that the other says.
     """
     if isinstance(error, Exception):
-        error.with_traceback(of_application(error)[2]).add_note(text)
+        with suppress(Exception):  # one that takes no attributes, such as a frozen dataclass
+            error.with_traceback(of_application(error)[2]).add_note(text)
         return error
     found = ApplicationFault(text if error is None else f"{text} {error!r}")
     found.__cause__ = error  # SystemExit, or a cancellation that nobody asked for

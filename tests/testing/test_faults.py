@@ -1,6 +1,7 @@
 """What goes wrong in the application is raised in the test."""
 
 import asyncio
+import dataclasses
 import logging
 import re
 
@@ -76,6 +77,28 @@ def test_sys_exit_is_no_exit():
     assert isinstance(error, ApplicationFault)
     assert str(error).endswith("the application raised SystemExit('as asked')")
     assert isinstance(error.__cause__, SystemExit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("error", [Frozen(1), Mute()])
+def test_an_error_of_whatever_kind_is_raised(error):
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        raise error
+
+    with pytest.raises(ExceptionGroup) as raised, serve(app) as server:
+        server.expect(Exception, match="never").errors.append(None)  # so that it is not missed
+        assert httpx.get(server.url).status_code == 500
+    assert errors_of(raised) == (error,)
 
 
 async def silent(scope, receive, send):
