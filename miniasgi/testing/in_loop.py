@@ -92,6 +92,9 @@ class AsyncLiveServer(ServerInTest):
         self.close_clients()
         try:
             await self.server.__aexit__(None, None, None)
+        except BaseException as raised:  # a test that is cancelled here, too, ends by that
+            error = raised
+            raise
         finally:
             self.hear_frameworks(False)
             self.clean_up()

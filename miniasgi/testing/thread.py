@@ -159,6 +159,9 @@ class LiveServer(ServerInTest):
             self.join_workers()
             if self.failure is not None:
                 raise self.failure_in_test
+        except BaseException as raised:  # a test that is interrupted here, too, ends by that
+            error = raised
+            raise
         finally:
             self.hear_frameworks(False)
             self.clean_up()

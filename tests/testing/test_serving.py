@@ -566,3 +566,23 @@ def test_nor_does_a_startup_that_is_interrupted():
 
     with pytest.raises(ApplicationFault, match="KeyboardInterrupt"):
         with_thread(with_lifespan(startup=startup))
+
+
+def test_a_stop_that_is_interrupted_is_interrupted():
+    with pytest.raises(KeyboardInterrupt) as raised, serve(failing) as server:
+        httpx.get(server.url + "/ValueError")
+        wait = server.ended.wait
+
+        def interrupted(timeout):
+            wait(timeout)
+            raise KeyboardInterrupt
+
+        server.ended.wait = interrupted
+    assert isinstance(raised.value.__context__, ExceptionGroup)
+
+
+async def test_a_stop_that_is_cancelled_is_cancelled():
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(None) as limit, serve(stuck) as server:
+            await server.raw().send(REQUEST)
+            limit.reschedule(asyncio.get_running_loop().time() + 0.05)
