@@ -195,9 +195,15 @@ class LiveServer(ServerInTest):
         """
         __tracebackhide__ = True  # pytest leaves this frame out
         self.close_clients()
-        ended = asyncio.run_coroutine_threadsafe(self.answered_ended(), self.server.runtime.loop)
-        with suppress(TimeoutError):  # where the application keeps the loop from turning
+        waits = self.answered_ended()
+        try:
+            ended = asyncio.run_coroutine_threadsafe(waits, self.server.runtime.loop)
             ended.result(PATIENCE + GRACE)
+        except TimeoutError:
+            text = f"the application keeps the loop from turning{self.place}"
+            self.faults.tell(logging.ERROR, text, None)
+        except RuntimeError:  # the loop is closed since a moment ago: the next test's end says by what
+            waits.close()
         try:
             self.settle(error)
         finally:
