@@ -140,8 +140,8 @@ class RecordedExchange(Conversation):
         self.on_change()
 
     def end(self, error: BaseException | None) -> None:
-        self.ended = time.monotonic()
         self.error = error
+        self.ended = time.monotonic()  # behind the error: a test in another thread waits for this one
         self.on_change()
 
 

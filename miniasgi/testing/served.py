@@ -40,6 +40,9 @@ DEFAULTS: dict[str, Any] = {
 }
 # How long a test waits for what it expects, in seconds, where it does not say.
 PATIENCE = 1.0
+# How often what is waited for is looked at when nothing is recorded, in seconds: it may be the application's
+# own, such as what a task of it has cleaned up.
+ASK_AGAIN = 0.01
 
 
 # The servers that were started last, for the report of a test that fails.

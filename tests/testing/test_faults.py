@@ -297,3 +297,18 @@ def test_the_level_of_the_log_is_of_no_account():
             httpx.get(server.url + "/ValueError")
     finally:
         logger.setLevel(before)
+
+
+def test_an_error_without_a_text_that_is_no_exception_is_told_all_the_same():
+    class Nameless(BaseException):
+        def __repr__(self):
+            raise RuntimeError("no text")
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        raise Nameless
+
+    with pytest.raises(ExceptionGroup) as raised, serve(app) as server:
+        assert httpx.get(server.url).status_code == 500
+    (error,) = errors_of(raised)
+    assert "the application raised <Nameless instance" in str(error)

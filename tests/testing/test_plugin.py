@@ -393,3 +393,59 @@ def test_where_it_is_not_used_it_imports_next_to_nothing(run):
         assert not {"h11", "wsproto"} & set(sys.modules)
     """
     run(text).assert_outcomes(passed=1)
+
+
+def test_a_server_for_all_tests_that_its_application_has_ended_fails_one_test_and_is_started_anew(run):
+    text = """
+    import asyncio
+    from apps import hello
+
+    async def ends(scope, receive, send):
+        await hello(scope, receive, send)
+        if scope["path"] == "/end":
+            asyncio.get_running_loop().stop()
+
+    def test_end(asgi_server_session):
+        server = asgi_server_session(ends)
+        get(server, "/end")
+        assert server.ended.wait(5)
+
+    def test_after():
+        pass
+
+    def test_anew(asgi_server_session):
+        assert get(asgi_server_session(ends)) == "ok"
+    """
+    result = run(text)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["FAILED *::test_end *"])
+
+
+def test_a_server_for_all_tests_whose_loop_does_not_turn_says_where_it_is(run):
+    text = """
+    import time
+    from apps import hello
+
+    async def blocks(scope, receive, send):
+        await hello(scope, receive, send)
+        time.sleep(4)
+
+    def test_blocks(asgi_server_session):
+        assert get(asgi_server_session(blocks)) == "ok"
+    """
+    result = run(text)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*keeps the loop from turning; it is in *in blocks: time.sleep(4)*"])
+
+
+def test_a_server_for_all_tests_says_what_is_wrong_with_an_option_of_whatever_type(run):
+    text = """
+    import pytest
+    from apps import hello
+    from miniasgi.config import ConfigError
+
+    def test_one(asgi_server_session):
+        with pytest.raises(ConfigError, match="port"):
+            asgi_server_session(hello, port=["8000"])
+    """
+    run(text).assert_outcomes(passed=1)
