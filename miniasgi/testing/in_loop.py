@@ -96,9 +96,7 @@ class AsyncLiveServer(ServerInTest):
             error = raised
             raise
         finally:
-            self.hear_frameworks(False)
-            self.clean_up()
-            self.settle(error)
+            self.end(error)
 
 
 class ExpectedInLoop(Expected[E]):

@@ -114,10 +114,8 @@ class ServersOfSession:
         self.servers: dict[Any, LiveServer] = {}
 
     def start(self, app: "Application | str", options: dict[str, Any]) -> "LiveServer":
-        key = (
-            app if isinstance(app, str) else id(app),
-            repr(sorted(options.items())),
-        )  # whatever has no hash is refused later
+        # By their text: an option that has no hash is not refused here, but with what is wrong with it.
+        key = (app if isinstance(app, str) else id(app), repr(sorted(options.items())))
         if key not in self.servers:
             self.servers[key] = started(app, options)
         return self.servers[key]

@@ -221,6 +221,13 @@ class ServerInTest:
         for client in self.clients:
             client.close()
 
+    def end(self, error: BaseException | None) -> None:
+        """The counterpart of `begin`: the server has stopped. Its block, or the stop, ended by `error`."""
+        __tracebackhide__ = True  # pytest leaves this frame out
+        self.hear_frameworks(False)
+        self.clean_up()
+        self.settle(error)
+
     def clean_up(self) -> None:
         close_all(self.server.sockets)  # of a server that did not start
         if self.folder:

@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self, TypeVar, overload
 
-from ..explain.frames import places, running_in
-from ..explain.shown import shown
+from ..explain.frames import own_place, running_in
 from ..lifespan import StartupFailed
 from ..loops import CLEAN_UP, choose_loop, close_loop
 from ..observe.recording import RecordedExchange
 from ..protocol.runtime import RunningCall
-from .faults import ApplicationFault, E, Expected, Kinds
+from .faults import E, Expected, Kinds, fault
 from .raw import TIMEOUT, BlockingLine, RawClient
 from .served import ASK_AGAIN, PATIENCE, Options, ServerInTest
 
@@ -163,9 +162,7 @@ class LiveServer(ServerInTest):
             error = raised
             raise
         finally:
-            self.hear_frameworks(False)
-            self.clean_up()
-            self.settle(error)
+            self.end(error)
 
     @property
     def failure_in_test(self) -> Exception:
@@ -176,11 +173,7 @@ class LiveServer(ServerInTest):
         """
         if isinstance(self.failure, Exception):
             return self.failure
-        fault = ApplicationFault(
-            f"the application has ended the server's loop: it raised {shown(self.failure)}"
-        )
-        fault.__cause__ = self.failure
-        return fault
+        return fault("the application has ended the server's loop: it raised", self.failure)
 
     def begin_anew(self) -> None:
         """Another test begins: forget what was said, and what went wrong."""
@@ -228,8 +221,7 @@ class LiveServer(ServerInTest):
     @property
     def place(self) -> str:
         """`; it is in app.py, line 7, in app: time.sleep(60)`, where that can be seen."""
-        lines = places(running_in(self.thread.ident or 0))
-        return "".join(f"; it is in {line}" for line in lines[-1:])
+        return own_place("; it is in ", running_in(self.thread.ident or 0))
 
 
 class ExpectedHere(Expected[E]):
