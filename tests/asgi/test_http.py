@@ -401,6 +401,16 @@ async def test_messages_after_the_response_are_ignored(late, caplog):
 # ---- the client that left ----
 
 
+async def ask_and_leave(app):
+    """A client that leaves once the application has been called; return when that has ended."""
+    async with serve(app, lifespan="off") as server:
+        client = server.raw()
+        await client.send(request())
+        await server.wait_for(lambda: server.exchanges)
+        client.close()
+        await all_ended(server)
+
+
 async def test_send_raises_an_oserror_of_the_servers_own_once_the_client_has_left(caplog):
     errors = []
 
@@ -409,12 +419,7 @@ async def test_send_raises_an_oserror_of_the_servers_own_once_the_client_has_lef
         for message in (START, BODY, {**BODY, "more_body": True}):
             errors.append(await raised_by(send(message)))
 
-    async with serve(app, lifespan="off") as server:
-        client = server.raw()
-        await client.send(request())
-        await server.wait_for(lambda: server.exchanges)
-        client.close()
-        await all_ended(server)
+    await ask_and_leave(app)
     assert [type(error) for error in errors] == [ClientDisconnected] * 3
     assert issubclass(ClientDisconnected, OSError)
     assert ClientDisconnected is not OSError
@@ -448,12 +453,7 @@ async def test_an_application_may_catch_the_disconnect_and_return(caplog):
         except OSError as error:
             caught.append(error)
 
-    async with serve(app, lifespan="off") as server:
-        client = server.raw()
-        await client.send(request())
-        await server.wait_for(lambda: server.exchanges)
-        client.close()
-        await all_ended(server)
+    await ask_and_leave(app)
     assert len(caught) == 1
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from miniasgi.testing import ApplicationFault, connect, serve
+from tests.applications import respond
 
-from .applications import answer, failing, hello
+from .applications import failing, hello
 
 
 def errors_of(raised):
@@ -118,7 +119,7 @@ def test_a_client_that_leaves_is_no_fault():
         assert scope["type"] == "http"
         while (await receive())["type"] != "http.disconnect":
             pass
-        await answer(send)  # raises ClientDisconnected
+        await respond(send, b"ok")  # raises ClientDisconnected
 
     with serve(app) as server:
         client = server.raw()
@@ -206,8 +207,8 @@ async def upper(scope, receive, send):
 
 async def late(scope, receive, send):
     assert scope["type"] == "http"
-    await answer(send)
-    await answer(send, b"again")
+    await respond(send, b"ok")
+    await respond(send, b"again")
 
 
 async def swallowing(scope, receive, send):
@@ -215,7 +216,7 @@ async def swallowing(scope, receive, send):
     try:
         await send({"type": "http.response.begin"})
     except Exception:
-        await answer(send)
+        await respond(send, b"ok")
 
 
 MISUSES = {

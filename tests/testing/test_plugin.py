@@ -146,10 +146,18 @@ def test_the_report_shows_the_conversation_of_this_test_and_masks_secrets(run):
     def test_before(asgi_server):
         get(asgi_server(hello), "/before")
 
+    async def secretive(scope, receive, send):
+        assert scope["type"] == "http"
+        headers = [(b"x-lower", b"1"), (b"set-cookie", b"id=of-a-session")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
     def test_one():
         with serve(hello) as server:
-            for number in range(12):
+            for number in range(11):
                 get(server, f"/{number}")
+        with serve(secretive) as server:
+            get(server, "/secret")
         assert False
     """
     result = run(text)
@@ -161,8 +169,12 @@ def test_the_report_shows_the_conversation_of_this_test_and_masks_secrets(run):
             "",
             "GET /2 from 127.0.0.1:*: 200 (*ms)",
             "*ms  send     {'type': 'http.response.start', 'status': 200, 'headers': [[](b'x-lower', b'1')[]]}",
+            "GET /secret from 127.0.0.1:*: 200 (*ms)",
+            "*'headers': [[](b'x-lower', b'1'), (b'set-cookie', (masked))[]]}",
         ]
     )
+    said = str(result.stdout).partition("what was said in this test")[2]
+    assert "of-a-session" not in said
     result.stdout.no_fnmatch_line("*/before*")
 
 

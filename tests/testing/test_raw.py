@@ -9,8 +9,9 @@ import pytest
 
 from miniasgi.testing import connect, serve
 from miniasgi.testing.raw import at_once
+from tests.applications import respond
 
-from .applications import answer, hello
+from .applications import hello
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
@@ -87,7 +88,7 @@ def uploads(pieces, ends):
             if not message["more_body"]:
                 break
         ends.append("answer")
-        await answer(send, b"".join(pieces))
+        await respond(send, b"".join(pieces))
 
     return app
 
@@ -190,7 +191,7 @@ async def test_what_the_server_has_not_read_waits_with_it(world):
             await asyncio.sleep(0)
         while (await receive()).get("more_body"):
             pass
-        await answer(send)
+        await respond(send, b"ok")
 
     go = []
     async with world(app) as server:

@@ -23,6 +23,7 @@ from miniasgi.lifespan import StartupFailed
 from miniasgi.listen import AddressError
 from miniasgi.testing import ApplicationFault, AsyncLiveServer, LiveServer, serve
 from tests.conftest import descriptors
+from tests.protocol.test_websocket import handshake
 
 from .applications import failing, hello, stuck, with_lifespan
 
@@ -345,14 +346,10 @@ def test_outside_of_asyncio_the_loop_of_the_test_is_told_to_be_asyncios():
 # ---- stop -------------------------------------------------------------------------------------------------
 
 HALF = b"POST /half HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"
-WEBSOCKET = (
-    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 OPEN = {
     "GET /stream": b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n",
     "POST /half": HALF,
-    "WebSocket /ws": WEBSOCKET,
+    "WebSocket /ws": handshake(),
     "GET /": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 
