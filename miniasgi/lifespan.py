@@ -21,18 +21,17 @@ from .explain.frames import (
     awaiting,
     is_call_itself,
     not_called,
-    places,
+    own_place,
     raising,
     running_in,
     summary,
 )
 from .explain.messages import fault, refusal
 from .explain.refusal import is_refusal
+from .loops import CLEAN_UP
 
 log = logging.getLogger("miniasgi")
 
-# How long a cancelled application may take to clean up.
-CLEAN_UP = 1.0
 # A startup or shutdown that takes longer, in seconds, is told once: where it waits.
 PATIENCE = 3.0
 
@@ -62,15 +61,19 @@ def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
     """
     over = threading.Lock()
     over.acquire()
+    # Taken away at the end: the thread ends in its own time, and is to keep nothing alive until then.
+    acts = [act]
 
     def wait() -> None:
         if not over.acquire(timeout=seconds):
-            act()
+            for each in acts:
+                each()
 
     _thread.start_new_thread(wait, ())
     try:
         yield
     finally:
+        acts.clear()
         over.release()
 
 
@@ -163,7 +166,7 @@ class Lifespan:
 
     def seems_broken(self, error: BaseException) -> None:
         """Say so, and how to say that there is no lifespan; the error stands below, without its traceback."""
-        where = "".join(f" in {line}" for line in places(raising(error))[-1:])
+        where = own_place(" in ", raising(error))
         none = f"if it is to have none, say {named('lifespan', 'off')}"
         text = f"The application's lifespan failed{where}; served without it ({none})"
         self.tell(logging.WARNING, text, error.with_traceback(None))
@@ -214,7 +217,7 @@ class Lifespan:
             lines = running_in(thread)
         else:
             lines = awaiting(self.task.get_coro())
-        return "".join(f": {line}" for line in places(lines)[-1:])
+        return own_place(": ", lines)
 
     async def cancel(self) -> None:
         """End what is left of the application's task; say what it raised in its last moments."""

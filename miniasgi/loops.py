@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from .config import ConfigError, named
 
-# How long what is left of the application may take to clean up, in seconds.
+# How long what was cancelled of the application may take to clean up, in seconds.
 CLEAN_UP = 1.0
 
 

@@ -21,9 +21,10 @@ from .asgi import Application
 from .config import Config
 from .explain.application import check_application
 from .explain.faults import Tell, log_fault
-from .explain.frames import awaiting, places
+from .explain.frames import awaiting, own_place
 from .lifespan import Lifespan, StartupFailed
 from .listen import close_all, open_sockets, start_listening, url_of
+from .loops import CLEAN_UP
 from .observe import debug
 from .observe.access import log_request
 from .observe.conversation import Recorded
@@ -34,9 +35,6 @@ from .protocol.tls_transport import Handshake
 from .tls_context import server_certificate, tls_context
 
 log = logging.getLogger("miniasgi")
-
-# How long a cancelled request may take to clean up.
-CLEAN_UP = 1.0
 
 
 class Stopped(StartupFailed):
@@ -156,9 +154,11 @@ class Server:
     def make_runtime(
         self, loop: asyncio.AbstractEventLoop, state: dict[Any, Any], server_cert: str | None
     ) -> Runtime:
-        config = self.config
+        app, config = self.app, self.config
+        if config.debug and not isinstance(app, Recorded):  # it is in a test, and what was said is kept there
+            app = Recorded(app, debug.warn)
         return Runtime(
-            Recorded(self.app, debug.warn) if config.debug else self.app,
+            app,
             config,
             loop,
             state,
@@ -217,7 +217,8 @@ class Server:
         calls = list(self.runtime.calls)
         for call in calls:
             text = f"{call.name}: still running when the server stopped; cancelled"
-            self.tell(logging.ERROR, text + where(call.task), None)
+            waits = own_place("; it waits in ", awaiting(call.task.get_coro()))
+            self.tell(logging.ERROR, text + waits, None)
             call.task.cancel()
         if calls:
             await asyncio.wait([call.task for call in calls], timeout=CLEAN_UP)
@@ -245,11 +246,6 @@ class Server:
                 raise
         finally:
             self.waiting = None
-
-
-def where(task: "asyncio.Task[None]") -> str:
-    """`; it waits in app.py, line 8, in app: await receive()`, or nothing where that cannot be seen."""
-    return "".join(f"; it waits in {line}" for line in places(awaiting(task.get_coro()))[-1:])
 
 
 def until_next_tick() -> float:

@@ -110,8 +110,13 @@ def descriptors():
 
 
 @pytest.fixture
-def serving():
-    """`async with serving(app, **options) as server`: a server on a free port, in the test's own loop."""
+def bare_server():
+    """`async with bare_server(app, **options) as server`: a Server as programs run it, in the test's own loop.
+
+    For tests of the server itself. `miniasgi.testing.serve` raises errors of the application in the test, and
+    knows what was said; but it stands between the road and the transport, lets no file be copied by the kernel
+    and offers http.response.debug.
+    """
 
     def make(app, **options):
         return Server(app, Config(**{"port": 0, "access_log": False, **options}))

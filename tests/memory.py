@@ -1,76 +1,65 @@
 """The road without a socket: a transport that remembers, and a client that feeds bytes to it by hand."""
 
 import asyncio
+import math
 
 from miniasgi.config import Config
 from miniasgi.protocol.connection import Arrival
 from miniasgi.protocol.http1 import Http1Connection
 from miniasgi.protocol.runtime import Runtime
+from miniasgi.testing import memory
+from miniasgi.testing.raw import TURNS
 
 DATE = b"Mon, 01 Jan 2024 00:00:00 GMT"
 
 
-class MemoryTransport(asyncio.Transport):
-    """What a connection writes is `written`, and each write is in `writes`."""
+class MemoryTransport(memory.MemoryTransport):
+    """What a connection writes is `written`, and each write is in `writes`; the client takes it at once.
+
+    It has no kernel behind it: all that a client does not take is what get_write_buffer_size says.
+    """
 
     def __init__(self, loop, **extra):
-        super().__init__({"sockname": ("127.0.0.1", 8000), "peername": ("127.0.0.1", 50000), **extra})
-        self.loop = loop
+        super().__init__(loop, **extra)
         self.writes = []
-        self.reading = True
-        self.closing = False
         self.aborted = False
-        self.eof_written = False
-        self.buffered = 0  # what get_write_buffer_size says
+        self.taking = True  # see `hold_back`
+        self.buffered = 0  # what get_write_buffer_size says besides
+        self.high = math.inf
 
     @property
     def written(self):
         return b"".join(self.writes)
 
     def write(self, data):
-        assert not self.eof_written, "a write after write_eof"
         if not self.closing:
             self.writes.append(bytes(data))
+        super().write(data)
+        if self.taking:
+            self.untaken.clear()
+
+    def hold_back(self):
+        """The client takes nothing from now on, unless it is told to by `take`."""
+        self.taking = False
+        self.set_write_buffer_limits()
 
     def get_write_buffer_size(self):
-        return self.buffered
-
-    def can_write_eof(self):
-        return True
-
-    def write_eof(self):
-        self.eof_written = True
-
-    def is_closing(self):
-        return self.closing
-
-    def close(self):
-        if not self.closing:
-            self.closing = True
-            self.loop.call_soon(self.protocol.connection_lost, None)
+        return len(self.untaken) + self.buffered
 
     def abort(self):
         self.aborted = True
-        self.close()
+        super().abort()
 
     def lose(self, error=None):
-        """The network loses the connection."""
-        self.closing = True
-        self.protocol.connection_lost(error)
+        super().lose(error)
 
     def pause_reading(self):
         assert self.reading, "paused twice"
-        self.reading = False
+        super().pause_reading()
 
     def resume_reading(self):
         assert not self.reading, "resumed without a pause"
-        self.reading = True
-
-    def set_protocol(self, protocol):
-        self.protocol = protocol
-
-    def get_protocol(self):
-        return self.protocol
+        super().resume_reading()
 
 
 class MemoryClient:
@@ -113,13 +102,12 @@ class MemoryClient:
         for piece in pieces:
             if self.transport.is_closing():
                 return
-            self.connection.data_received(piece)
+            self.transport.deliver(piece)
             await self.turns()
 
     async def end(self):
         """The client ends its side."""
-        if not self.connection.eof_received():
-            self.transport.close()
+        self.transport.deliver_eof()
         await self.turns()
 
     async def pass_time(self, seconds):
@@ -129,7 +117,7 @@ class MemoryClient:
         self.runtime.date = DATE
         await self.turns()
 
-    async def turns(self, count=20):
+    async def turns(self, count=TURNS):
         """Let everything that is ready run."""
         for _ in range(count):
             await asyncio.sleep(0)

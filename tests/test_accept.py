@@ -75,8 +75,8 @@ async def test_more_of_them_than_one_turn_takes_keep_no_other_one_out(failing, r
 
 
 @pytest.mark.both_loops
-async def test_a_rush_of_clients_is_served_whole(serving, raw):
-    async with serving(hello, lifespan="off") as server:
+async def test_a_rush_of_clients_is_served_whole(bare_server, raw):
+    async with bare_server(hello, lifespan="off") as server:
         await asyncio.gather(*(answered(raw, server) for _ in range(2 * ACCEPTS)))
 
 
@@ -148,10 +148,10 @@ async def test_a_stop_while_nobody_can_be_accepted_leaves_nothing(failing, raw, 
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("turns", range(5))
-async def test_who_is_accepted_as_the_server_stops_is_let_go_and_leaves_nothing(serving, turns):
+async def test_who_is_accepted_as_the_server_stops_is_let_go_and_leaves_nothing(bare_server, turns):
     before, open_before = asyncio.all_tasks(), descriptors()
     with contextlib.ExitStack() as stack:
-        async with serving(hello, lifespan="off") as server:
+        async with bare_server(hello, lifespan="off") as server:
             clients = [
                 stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
                 for _ in range(3)
@@ -168,8 +168,10 @@ async def test_who_is_accepted_as_the_server_stops_is_let_go_and_leaves_nothing(
 
 
 @pytest.mark.both_loops
-async def test_a_client_that_has_reset_its_connection_before_it_is_accepted_is_no_news(serving, raw, caplog):
-    async with serving(hello, lifespan="off") as server:
+async def test_a_client_that_has_reset_its_connection_before_it_is_accepted_is_no_news(
+    bare_server, raw, caplog
+):
+    async with bare_server(hello, lifespan="off") as server:
         for _ in range(10):
             client = socket.create_connection(("127.0.0.1", server.port))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -182,8 +184,8 @@ async def test_a_client_that_has_reset_its_connection_before_it_is_accepted_is_n
 
 
 @pytest.mark.both_loops
-async def test_small_answers_do_not_wait_for_others(serving, raw):
-    async with serving(hello, lifespan="off") as server:
+async def test_small_answers_do_not_wait_for_others(bare_server, raw):
+    async with bare_server(hello, lifespan="off") as server:
         await answered(raw, server)
         [connection] = server.runtime.connections
         sock = connection.transport.get_extra_info("socket")

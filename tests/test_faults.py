@@ -132,7 +132,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(serving, certificates, caplog):
+def scene(bare_server, certificates, caplog):
     """`async with scene(tls=False) as it`: a Scene, and the invariants at the end of the block."""
 
     @contextlib.asynccontextmanager
@@ -142,7 +142,7 @@ def scene(serving, certificates, caplog):
         loop, failures = asyncio.get_running_loop(), []
         loop.set_exception_handler(lambda _, context: failures.append(context))
         async with (
-            serving(app, lifespan="off", timeout_keep_alive=60, **options) as server,
+            bare_server(app, lifespan="off", timeout_keep_alive=60, **options) as server,
             healthy_client(server, context) as healthy,
         ):
             before = descriptors(), asyncio.all_tasks()

@@ -17,6 +17,8 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from miniasgi.testing import serve
+
 
 def starlette(told):
     @contextlib.asynccontextmanager
@@ -85,12 +87,12 @@ def starlette(told):
     return app
 
 
-async def test_starlette(serving, caplog, monkeypatch):
+async def test_starlette(caplog, monkeypatch):
     from tests.conftest import ROOT
 
     monkeypatch.chdir(ROOT)
     told = []
-    async with serving(starlette(told)) as server, httpx.AsyncClient(base_url=server.url) as client:
+    async with serve(starlette(told)) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert told == ["startup"]
         response = await client.get("/")
         assert (response.text, response.headers["x-middleware"]) == ("from startup", "yes")
@@ -102,25 +104,22 @@ async def test_starlette(serving, caplog, monkeypatch):
             async for line in streamed.aiter_lines():
                 if line == "3":
                     break
-        while "stream ended" not in told:
-            await asyncio.sleep(0.01)
+        await server.wait_for(lambda: "stream ended" in told)
         assert (await client.get("/background")).text == "ok"
-        while "background" not in told:
-            await asyncio.sleep(0.01)
+        await server.wait_for(lambda: "background" in told)
         assert (await client.get("/static/applications.py")).text.startswith('"""Applications that')
         assert (await client.get("/static/no")).status_code == 404
         assert not caplog.records
-        response = await client.get("/fails")
-        assert (response.status_code, response.text) == (500, "Internal Server Error")
-        assert "ValueError: of the view" in caplog.text
+        async with server.expect(ValueError, match="of the view"):
+            response = await client.get("/fails")
+            assert (response.status_code, response.text) == (500, "Internal Server Error")
 
-        url = server.url.replace("http", "ws")
-        async with connect(url + "/echo", subprotocols=["one", "two"]) as websocket:
+        async with connect(server.ws_url + "/echo", subprotocols=["one", "two"]) as websocket:
             assert websocket.subprotocol == "one"
             await websocket.send('"hi"')
             assert await websocket.recv() == '{"got":"hi"}'
         with pytest.raises(InvalidStatus) as denied:
-            await connect(url + "/deny")
+            await connect(server.ws_url + "/deny")
         assert denied.value.response.status_code == 401
         assert denied.value.response.body == b"members only"
     assert told[-1] == "shutdown"
@@ -131,7 +130,7 @@ class Item(BaseModel):
     price: float
 
 
-async def test_fastapi(serving):
+async def test_fastapi():
     app = FastAPI()
 
     @app.post("/items")
@@ -148,28 +147,28 @@ async def test_fastapi(serving):
         await websocket.send_text("hello " + await websocket.receive_text())
         await websocket.close(4000, "done")
 
-    async with serving(app) as server, httpx.AsyncClient(base_url=server.url) as client:
+    async with serve(app) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.post("/items", json={"name": "a", "price": 2})).json() == {"total": 4}
         assert (await client.post("/items", json={"name": "a"})).status_code == 422
         answers = await asyncio.gather(*(client.get("/sync") for _ in range(20)))
         assert all(answer.json() == {"thread": "yes"} for answer in answers)
         assert (await client.get("/openapi.json")).json()["openapi"].startswith("3.")
-        async with connect(server.url.replace("http", "ws") + "/ws") as websocket:
+        async with connect(server.ws_url + "/ws") as websocket:
             await websocket.send("you")
             assert await websocket.recv() == "hello you"
             await websocket.wait_closed()
             assert (websocket.close_code, websocket.close_reason) == (4000, "done")
 
 
-async def test_fastapi_denies_a_websocket_that_lacks_a_parameter(serving, caplog):
+async def test_fastapi_denies_a_websocket_that_lacks_a_parameter(caplog):
     app = FastAPI()
 
     @app.websocket("/")
     async def needs_a_token(websocket: WebSocket, token: str): ...
 
-    async with serving(app) as server:
+    async with serve(app) as server:
         with pytest.raises(InvalidStatus) as denied:
-            async with connect(server.url.replace("http", "ws")):
+            async with connect(server.ws_url):
                 pass
     assert denied.value.response.status_code == 403
     assert not caplog.records

@@ -15,14 +15,15 @@ MAY_IMPORT = {
     "explain": {"asgi", "config", "explain"},
     "loading": {"asgi", "config", "explain"},
     "protocol": {"asgi", "config", "explain", "protocol"},
-    "lifespan": {"asgi", "config", "explain"},
+    "lifespan": {"asgi", "config", "explain", "loops"},
     "listen": {"config"},
     "loops": {"config"},
     "accept": set(),
     "tls_context": {"config"},
     "observe": {"asgi", "config", "explain", "observe", "protocol"},
     "server": {
-        *("accept", "asgi", "config", "explain", "lifespan", "listen", "observe", "protocol", "tls_context"),
+        *("accept", "asgi", "config", "explain", "lifespan", "listen", "loops", "observe", "protocol"),
+        "tls_context",
     },
     "process": {
         *("asgi", "config", "explain", "listen", "loading", "loops", "observe", "server"),

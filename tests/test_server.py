@@ -27,8 +27,8 @@ from miniasgi.protocol.exchange import ApplicationCall
 from tests.applications import echo, failing_startup, hello, respond, slow_startup, with_lifespan
 
 
-async def test_httpx_is_answered(serving):
-    async with serving(echo) as server, httpx.AsyncClient(base_url=server.url) as client:
+async def test_httpx_is_answered(bare_server):
+    async with bare_server(echo) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert server.url == f"http://127.0.0.1:{server.port}"
         assert server.sockets[0].getsockname() == ("127.0.0.1", server.port)
         for body in (b"", b"x", bytes(1_000_000)):
@@ -38,18 +38,18 @@ async def test_httpx_is_answered(serving):
             assert response.headers["server"] == "miniasgi"
 
 
-async def test_httpx_streams_both_ways(serving):
+async def test_httpx_streams_both_ways(bare_server):
     async def upload():
         for number in range(100):
             yield b"%03d" % number
 
-    async with serving(echo) as server, httpx.AsyncClient(base_url=server.url) as client:
+    async with bare_server(echo) as server, httpx.AsyncClient(base_url=server.url) as client:
         response = await client.post("/", content=upload())
         assert response.content == b"".join(b"%03d" % number for number in range(100))
 
 
-async def test_websockets_is_answered(serving):
-    async with serving(echo) as server, connect(server.url.replace("http", "ws")) as client:
+async def test_websockets_is_answered(bare_server):
+    async with bare_server(echo) as server, connect(server.url.replace("http", "ws")) as client:
         assert "permessage-deflate" in client.response.headers["Sec-WebSocket-Extensions"]
         for message in ("", "text", b"", b"bytes", "long " * 50_000, bytes(300_000)):
             await client.send(message)
@@ -59,7 +59,7 @@ async def test_websockets_is_answered(serving):
         await (await client.ping())
 
 
-async def test_close_codes_and_reasons_go_both_ways(serving):
+async def test_close_codes_and_reasons_go_both_ways(bare_server):
     told = asyncio.get_running_loop().create_future()
 
     async def app(scope, receive, send):
@@ -73,7 +73,7 @@ async def test_close_codes_and_reasons_go_both_ways(serving):
         else:
             told.set_result(await receive())
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         url = server.url.replace("http", "ws")
         async with connect(url) as client:
             await client.close(4002, "bye")
@@ -87,12 +87,12 @@ async def test_close_codes_and_reasons_go_both_ways(serving):
         assert refused.value.response.status_code == 403
 
 
-async def test_state_of_the_lifespan_reaches_requests(serving):
-    async with serving(with_lifespan) as server, httpx.AsyncClient() as client:
+async def test_state_of_the_lifespan_reaches_requests(bare_server):
+    async with bare_server(with_lifespan) as server, httpx.AsyncClient() as client:
         assert (await client.get(server.url)).text == "hello from startup"
 
 
-async def test_a_client_that_leaves_is_told_within_milliseconds(serving, raw):
+async def test_a_client_that_leaves_is_told_within_milliseconds(bare_server, raw):
     """Whether it closes, resets, or leaves in mid-upload."""
     told = asyncio.Queue()
 
@@ -101,7 +101,7 @@ async def test_a_client_that_leaves_is_told_within_milliseconds(serving, raw):
             pass
         told.put_nowait(asyncio.get_running_loop().time())
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         for request in (
             b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx",
@@ -119,11 +119,11 @@ async def test_a_client_that_leaves_is_told_within_milliseconds(serving, raw):
                 assert await asyncio.wait_for(told.get(), 1) - left < 0.25  # milliseconds, on a busy machine
 
 
-async def test_an_upload_to_an_application_that_does_not_receive_stops(serving, raw):
+async def test_an_upload_to_an_application_that_does_not_receive_stops(bare_server, raw):
     async def app(scope, receive, send):
         await asyncio.Event().wait()
 
-    async with serving(app, lifespan="off", timeout_graceful_shutdown=0) as server:
+    async with bare_server(app, lifespan="off", timeout_graceful_shutdown=0) as server:
         reader, writer = await raw(server)
         writer.transport.set_write_buffer_limits(0)
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
@@ -142,7 +142,7 @@ async def test_an_upload_to_an_application_that_does_not_receive_stops(serving, 
         assert len(connection.exchange.body) < 1_000_000
 
 
-async def test_a_download_to_a_client_that_does_not_read_stops(serving, raw):
+async def test_a_download_to_a_client_that_does_not_read_stops(bare_server, raw):
     sent = 0
 
     async def app(scope, receive, send):
@@ -152,7 +152,7 @@ async def test_a_download_to_a_client_that_does_not_read_stops(serving, raw):
             await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": True})
             sent += 1
 
-    async with serving(app, lifespan="off", timeout_graceful_shutdown=0) as server:
+    async with bare_server(app, lifespan="off", timeout_graceful_shutdown=0) as server:
         reader, writer = await raw(server)
         writer.transport.pause_reading()
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -169,8 +169,8 @@ async def test_a_download_to_a_client_that_does_not_read_stops(serving, raw):
 
 
 @pytest.mark.both_loops
-async def test_of_many_clients_that_come_at_once_few_are_accepted_in_one_turn(serving):
-    async with serving(hello) as server, contextlib.AsyncExitStack() as stack:
+async def test_of_many_clients_that_come_at_once_few_are_accepted_in_one_turn(bare_server):
+    async with bare_server(hello) as server, contextlib.AsyncExitStack() as stack:
         for _ in range(3 * ACCEPTS):
             stack.callback(socket.create_connection(("127.0.0.1", server.port)).close)
         connections, before, most = server.runtime.connections, 0, 0
@@ -182,23 +182,23 @@ async def test_of_many_clients_that_come_at_once_few_are_accepted_in_one_turn(se
 
 @pytest.mark.both_loops
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not tell")
-async def test_as_many_connections_as_ever_wait_to_be_accepted(serving):
-    async with serving(hello) as server:
+async def test_as_many_connections_as_ever_wait_to_be_accepted(bare_server):
+    async with bare_server(hello) as server:
         # tcpi_sacked: of a socket that listens, what its backlog is. The system has a limit of its own.
         told = server.sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         limit = int(Path("/proc/sys/net/core/somaxconn").read_text())
         assert struct.unpack_from("=I", told, 28)[0] == min(Config().backlog, limit)
 
 
-async def test_the_address_is_taken_before_the_application_is_started(serving):
-    async with serving(hello) as first:
+async def test_the_address_is_taken_before_the_application_is_started(bare_server):
+    async with bare_server(hello) as first:
         with pytest.raises(AddressError, match="in use"):
             async with Server(slow_startup, Config(port=first.port)):
                 raise AssertionError
 
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_socket_that_cannot_listen_any_more_is_told_on_any_loop(serving, make_loop):
+def test_a_socket_that_cannot_listen_any_more_is_told_on_any_loop(bare_server, make_loop):
     """Two sockets with SO_REUSEADDR may be bound to one address; the second to listen is too late."""
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(bind_both_and_listen())
@@ -226,8 +226,8 @@ async def bind_both_and_listen():
     assert shut_down
 
 
-async def test_a_startup_that_fails_is_an_exception_of_the_caller(serving):
-    server = serving(failing_startup)
+async def test_a_startup_that_fails_is_an_exception_of_the_caller(bare_server):
+    server = bare_server(failing_startup)
     with pytest.raises(StartupFailed) as caught:
         async with server:
             raise AssertionError
@@ -235,8 +235,8 @@ async def test_a_startup_that_fails_is_an_exception_of_the_caller(serving):
     assert server.sockets[0].fileno() == -1
 
 
-async def test_nobody_is_accepted_before_startup_is_complete(serving):
-    server = serving(slow_startup)
+async def test_nobody_is_accepted_before_startup_is_complete(bare_server):
+    server = bare_server(slow_startup)
     starting = asyncio.ensure_future(server.__aenter__())
     while not server.sockets:
         await asyncio.sleep(0)
@@ -255,8 +255,8 @@ def test_usage_errors_are_of_one_kind():
 # ---- stop ----
 
 
-async def test_stop_can_be_called_from_any_thread(serving):
-    async with serving(hello) as server:
+async def test_stop_can_be_called_from_any_thread(bare_server):
+    async with bare_server(hello) as server:
         thread = threading.Thread(target=server.stop)
         thread.start()
         await asyncio.wait_for(server.stopped(), 5)
@@ -264,15 +264,15 @@ async def test_stop_can_be_called_from_any_thread(serving):
     server.stop()  # and after the end
 
 
-async def test_a_server_that_is_stopped_before_it_starts_does_not_start(serving):
-    server = serving(with_lifespan)
+async def test_a_server_that_is_stopped_before_it_starts_does_not_start(bare_server):
+    server = bare_server(with_lifespan)
     server.stop()
     with pytest.raises(StartupFailed, match="asked to stop"):
         async with server:
             raise AssertionError
 
 
-async def test_at_once_waits_for_nobody_and_leaves_nothing(serving, raw):
+async def test_at_once_waits_for_nobody_and_leaves_nothing(bare_server, raw):
     ended = []
 
     async def app(scope, receive, send):
@@ -285,7 +285,7 @@ async def test_at_once_waits_for_nobody_and_leaves_nothing(serving, raw):
             ended.append(scope["type"])
 
     before = asyncio.all_tasks()
-    async with serving(app, timeout_graceful_shutdown=60) as server:
+    async with bare_server(app, timeout_graceful_shutdown=60) as server:
         reader, writer = await raw(server)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         while not server.runtime.calls:
@@ -296,7 +296,7 @@ async def test_at_once_waits_for_nobody_and_leaves_nothing(serving, raw):
     assert asyncio.all_tasks() == before
 
 
-async def test_a_stop_just_as_startup_completes_still_shuts_down(serving):
+async def test_a_stop_just_as_startup_completes_still_shuts_down(bare_server):
     order = []
 
     async def app(scope, receive, send):
@@ -309,7 +309,7 @@ async def test_a_stop_just_as_startup_completes_still_shuts_down(serving):
 
     before = asyncio.all_tasks()
     for _ in range(5):
-        server = serving(app)
+        server = bare_server(app)
         with pytest.raises(StartupFailed):
             async with server:
                 raise AssertionError
@@ -317,7 +317,7 @@ async def test_a_stop_just_as_startup_completes_still_shuts_down(serving):
     assert set(order) <= {"lifespan.shutdown"}
 
 
-async def test_at_once_ends_a_shutdown_behind_a_stop_during_startup(serving):
+async def test_at_once_ends_a_shutdown_behind_a_stop_during_startup(bare_server):
     async def app(scope, receive, send):
         await receive()
         server.stop()
@@ -326,14 +326,14 @@ async def test_at_once_ends_a_shutdown_behind_a_stop_during_startup(serving):
         server.stop(at_once=True)
         await asyncio.Event().wait()
 
-    server = serving(app)
+    server = bare_server(app)
     with pytest.raises(StartupFailed):
         async with asyncio.timeout(5), server:
             raise AssertionError
 
 
 @pytest.mark.parametrize("half", ["startup", "shutdown"])
-async def test_who_is_asked_to_stop_at_once_may_be_asked_again_and_again(serving, caplog, half):
+async def test_who_is_asked_to_stop_at_once_may_be_asked_again_and_again(bare_server, caplog, half):
     """Also while the application cleans up behind the first time."""
     ended = []
 
@@ -352,7 +352,7 @@ async def test_who_is_asked_to_stop_at_once_may_be_asked_again_and_again(serving
                 await asyncio.sleep(0)
             ended.append(half)
 
-    server = serving(app)
+    server = bare_server(app)
     with pytest.raises(StartupFailed) if half == "startup" else contextlib.nullcontext():
         async with server:
             server.stop()
@@ -360,22 +360,22 @@ async def test_who_is_asked_to_stop_at_once_may_be_asked_again_and_again(serving
     assert [each for each in caplog.records if each.name == "asyncio"] == []  # no callback has raised
 
 
-async def test_a_time_limit_of_another_s_is_not_taken_for_a_stop(serving):
+async def test_a_time_limit_of_another_s_is_not_taken_for_a_stop(bare_server):
     async def work():
         raise TimeoutError("of its own")
 
-    server = serving(hello)
+    server = bare_server(hello)
     with pytest.raises(TimeoutError, match="of its own"):
         await server.unless(server.at_once, work())
 
 
-async def test_a_caller_that_is_cancelled_while_the_server_drains_leaves_nothing(serving, raw):
+async def test_a_caller_that_is_cancelled_while_the_server_drains_leaves_nothing(bare_server, raw):
     async def app(scope, receive, send):
         if scope["type"] == "http":
             await asyncio.Event().wait()
 
     async def serve():
-        async with serving(app, timeout_graceful_shutdown=60) as server:
+        async with bare_server(app, timeout_graceful_shutdown=60) as server:
             servers.append(server)
             running.set()
             await leave.wait()
@@ -399,13 +399,13 @@ async def test_a_caller_that_is_cancelled_while_the_server_drains_leaves_nothing
     assert servers[0].sockets[0].fileno() == -1
 
 
-async def test_a_slow_client_gets_the_whole_of_an_answer_that_ends_in_stages(serving, raw):
+async def test_a_slow_client_gets_the_whole_of_an_answer_that_ends_in_stages(bare_server, raw):
     body = bytes(range(256)) * 40_000
 
     async def app(scope, receive, send):
         await respond(send, body)
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
@@ -416,7 +416,7 @@ async def test_a_slow_client_gets_the_whole_of_an_answer_that_ends_in_stages(ser
         assert got == body
 
 
-async def test_a_running_request_finishes_before_the_server_does(serving, raw):
+async def test_a_running_request_finishes_before_the_server_does(bare_server, raw):
     go_on, running = asyncio.Event(), asyncio.Event()
 
     async def app(scope, receive, send):
@@ -424,7 +424,7 @@ async def test_a_running_request_finishes_before_the_server_does(serving, raw):
         await go_on.wait()
         await respond(send, b"finished")
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         idle, _ = await raw(server)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -435,10 +435,10 @@ async def test_a_running_request_finishes_before_the_server_does(serving, raw):
 
 
 @pytest.mark.both_loops
-async def test_a_request_that_has_arrived_as_a_stop_begins_is_answered(serving):
+async def test_a_request_that_has_arrived_as_a_stop_begins_is_answered(bare_server):
     """Its connection is accepted, and nothing of it read."""
     with contextlib.closing(socket.socket()) as sock:
-        async with serving(hello) as server:
+        async with bare_server(hello) as server:
             sock.connect(("127.0.0.1", server.port))
             sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             while not server.acceptor.arriving:
@@ -446,7 +446,7 @@ async def test_a_request_that_has_arrived_as_a_stop_begins_is_answered(serving):
         assert sock.recv(1000).endswith(b"hello")
 
 
-async def test_what_runs_on_is_cancelled_in_time_and_named(serving, raw, caplog):
+async def test_what_runs_on_is_cancelled_in_time_and_named(bare_server, raw, caplog):
     cancelled = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -456,7 +456,7 @@ async def test_what_runs_on_is_cancelled_in_time_and_named(serving, raw, caplog)
             cancelled.set()
             raise
 
-    async with serving(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
+    async with bare_server(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
         reader, writer = await raw(server)
         writer.write(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
         while not server.runtime.calls:
@@ -468,7 +468,7 @@ async def test_what_runs_on_is_cancelled_in_time_and_named(serving, raw, caplog)
 
 
 async def test_of_one_left_behind_in_mid_answer_an_http_10_client_sees_that_it_was_not_whole(
-    serving, raw, monkeypatch
+    bare_server, raw, monkeypatch
 ):
     from miniasgi import server as module
 
@@ -482,7 +482,7 @@ async def test_of_one_left_behind_in_mid_answer_an_http_10_client_sees_that_it_w
             with contextlib.suppress(asyncio.CancelledError):
                 await end.wait()
 
-    async with serving(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
+    async with bare_server(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
         reader, writer = await raw(server)
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
         await reader.readuntil(b"half")
@@ -494,7 +494,7 @@ async def test_of_one_left_behind_in_mid_answer_an_http_10_client_sees_that_it_w
 
 
 async def test_an_application_that_will_not_be_cancelled_is_left_behind_and_named(
-    serving, raw, caplog, monkeypatch
+    bare_server, raw, caplog, monkeypatch
 ):
     from miniasgi import server as module
 
@@ -508,7 +508,7 @@ async def test_an_application_that_will_not_be_cancelled_is_left_behind_and_name
             except asyncio.CancelledError:
                 pass
 
-    async with serving(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
+    async with bare_server(app, lifespan="off", timeout_graceful_shutdown=0.05) as server:
         reader, writer = await raw(server)
         writer.write(b"GET /stubborn HTTP/1.1\r\nHost: x\r\n\r\n")
         while not server.runtime.calls:
@@ -520,15 +520,15 @@ async def test_an_application_that_will_not_be_cancelled_is_left_behind_and_name
     await call.task
 
 
-async def test_websockets_are_closed_with_1012(serving):
-    async with serving(echo) as server:
+async def test_websockets_are_closed_with_1012(bare_server):
+    async with bare_server(echo) as server:
         client = await connect(server.url.replace("http", "ws"))
     with pytest.raises((ConnectionClosedError, ConnectionClosedOK)) as caught:
         await client.recv()
     assert caught.value.rcvd.code == 1012
 
 
-async def test_shutdown_of_the_lifespan_comes_last(serving, raw):
+async def test_shutdown_of_the_lifespan_comes_last(bare_server, raw):
     order = []
 
     async def app(scope, receive, send):
@@ -544,7 +544,7 @@ async def test_shutdown_of_the_lifespan_comes_last(serving, raw):
             finally:
                 order.append("request ended")
 
-    async with serving(app, timeout_graceful_shutdown=0.01) as server:
+    async with bare_server(app, timeout_graceful_shutdown=0.01) as server:
         reader, writer = await raw(server)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         while not server.runtime.calls:
@@ -552,11 +552,11 @@ async def test_shutdown_of_the_lifespan_comes_last(serving, raw):
     assert order == ["request ended", "shutdown"]
 
 
-async def test_an_exception_in_the_block_stops_the_server_too(serving):
+async def test_an_exception_in_the_block_stops_the_server_too(bare_server):
     class OfTheCaller(Exception):
         pass
 
-    server = serving(with_lifespan)
+    server = bare_server(with_lifespan)
     with pytest.raises(OfTheCaller):
         async with server:
             raise OfTheCaller
@@ -565,10 +565,10 @@ async def test_an_exception_in_the_block_stops_the_server_too(serving):
     assert server.sockets[0].fileno() == -1
 
 
-async def test_nothing_is_left_after_a_server(serving, raw):
+async def test_nothing_is_left_after_a_server(bare_server, raw):
     before = asyncio.all_tasks()
     for _ in range(5):
-        async with serving(echo) as server:
+        async with bare_server(echo) as server:
             reader, writer = await raw(server)
             writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
             assert (await reader.readuntil(b"\r\n\r\nhi")).startswith(b"HTTP/1.1 200")
@@ -579,8 +579,8 @@ async def test_nothing_is_left_after_a_server(serving, raw):
     gc.collect()  # what was not closed would warn now
 
 
-async def test_many_servers_at_once(serving):
-    async with serving(hello) as first, serving(echo) as second, httpx.AsyncClient() as client:
+async def test_many_servers_at_once(bare_server):
+    async with bare_server(hello) as first, bare_server(echo) as second, httpx.AsyncClient() as client:
         assert first.port != second.port
         assert (await client.get(first.url)).text == "hello"
         assert (await client.post(second.url, content=b"x")).text == "x"
@@ -589,28 +589,28 @@ async def test_many_servers_at_once(serving):
 # ---- real faults ----
 
 
-async def test_answers_to_a_mistake_arrive_though_the_client_goes_on_sending(serving, raw):
+async def test_answers_to_a_mistake_arrive_though_the_client_goes_on_sending(bare_server, raw):
     """Closed at once, the unread rest would reset the connection and take the answer along."""
-    async with serving(hello) as server:
+    async with bare_server(hello) as server:
         reader, writer = await raw(server)
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: nonsense\r\n\r\n" + bytes(2_000_000))
         answer = await asyncio.wait_for(reader.read(), 5)
         assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-async def test_a_client_that_half_closes_is_answered(serving, raw):
+async def test_a_client_that_half_closes_is_answered(bare_server, raw):
     async def app(scope, receive, send):
         await asyncio.sleep(0.05)
         await respond(send, b"still")
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         writer.write_eof()
         assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"still")
 
 
-async def test_a_stream_that_only_sends_ends_soon_after_its_client_left(serving, raw):
+async def test_a_stream_that_only_sends_ends_soon_after_its_client_left(bare_server, raw):
     ended = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -623,7 +623,7 @@ async def test_a_stream_that_only_sends_ends_soon_after_its_client_left(serving,
             ended.set()
             raise
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"xxx")
@@ -642,13 +642,13 @@ async def test_a_stream_that_only_sends_ends_soon_after_its_client_left(serving,
     ],
     ids=["a request", "a mistake", "a WebSocket"],
 )
-async def test_nothing_of_a_connection_that_is_over_waits_for_the_garbage_collector(serving, data):
+async def test_nothing_of_a_connection_that_is_over_waits_for_the_garbage_collector(bare_server, data):
     kinds = (Connection, ApplicationCall, h11.Connection, WsprotoConnection)
 
     def alive():  # by type(): isinstance asks each for its __class__, and Django's lazy objects wake up at that
         return sum(issubclass(type(each), kinds) for each in gc.get_objects())
 
-    async with serving(echo) as server:
+    async with bare_server(echo) as server:
         gc.collect()
         gc.disable()
         try:

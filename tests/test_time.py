@@ -120,9 +120,11 @@ def test_what_will_not_be_cancelled_has_one_second_more_and_is_left_behind(caplo
     ],
     ids=["silent", "half a head", "idle"],
 )
-async def test_for_real_a_connection_has_its_time(sent, option, answer, serving, raw):
+async def test_for_real_a_connection_has_its_time(sent, option, answer, bare_server, raw):
     """By the clock on the wall, within the second in which the server's ticks."""
-    async with serving(hello, **{"timeout_head": 30.0, "timeout_keep_alive": 30.0, option: 0.3}) as server:
+    async with bare_server(
+        hello, **{"timeout_head": 30.0, "timeout_keep_alive": 30.0, option: 0.3}
+    ) as server:
         reader, writer = await raw(server)
         began = time.monotonic()
         writer.write(sent)

@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from miniasgi.testing import serve
 from tests.applications import echo, hello, respond
 
 pytestmark = pytest.mark.both_loops
@@ -65,26 +66,32 @@ async def secure(client_context):
 
 
 @pytest.fixture
-def tls(serving, certificates):
-    """`async with tls(app, **options) as server`: `serving` with a certificate."""
+def tls(bare_server, certificates):
+    """`async with tls(app, **options) as server`: `bare_server` with a certificate."""
 
     def make(app, **options):
-        return serving(app, **{"ssl_certfile": certificates.server, "lifespan": "off", **options})
+        return bare_server(app, **{"ssl_certfile": certificates.server, "lifespan": "off", **options})
 
     return make
 
 
-def record(scopes):
-    async def app(scope, receive, send):
-        scopes.append(scope)
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            await receive()
-        else:
-            await respond(send, b"seen")
+@pytest.fixture
+def serve_tls(certificates):
+    """`async with serve_tls(app, **options) as server`: `serve` with a certificate of our own."""
 
-    return app
+    def make(app, **options):
+        return serve(app, ssl_certfile=certificates.server, lifespan="off", **options)
+
+    return make
+
+
+async def seen(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+    else:
+        await respond(send, b"seen")
 
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -96,18 +103,17 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("client", [False, True])
 async def test_the_extension_says_what_tls_agreed_on(
-    tls, secure, client_context, certificates, version, client, quiet
+    serve_tls, secure, client_context, certificates, version, client, quiet
 ):
-    scopes = []
     options = {"ssl_ca_certs": certificates.ca, "ssl_cert_reqs": "optional"}
-    async with tls(record(scopes), **options) as server:
+    async with serve_tls(seen, **options) as server:
         reader, writer = await secure(server, client_context(client=client, version=version))
         for _ in range(2):
             writer.write(GET)
             await reader.readuntil(b"seen")
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         name, _, _ = writer.get_extra_info("cipher")
-    first, second = (scope["extensions"]["tls"] for scope in scopes)
+    first, second = (each.scope["extensions"]["tls"] for each in server.exchanges)
     assert first == second
     assert first is not second
     assert first["client_cert_chain"] is not second["client_cert_chain"]
@@ -127,21 +133,20 @@ async def test_the_extension_says_what_tls_agreed_on(
         "tls_version",
         "cipher_suite",
     }
-    assert scopes[0]["scheme"] == "https"
+    assert server.exchanges[0].scope["scheme"] == "https"
 
 
-async def test_without_tls_there_is_no_extension(serving):
-    scopes = []
-    async with serving(record(scopes), lifespan="off") as server, httpx.AsyncClient() as client:
+async def test_without_tls_there_is_no_extension():
+    async with serve(seen, lifespan="off") as server, httpx.AsyncClient() as client:
         await client.get(server.url)
-        async with connect(server.url.replace("http", "ws")):
+        async with connect(server.ws_url):
             pass
-    assert [scope["extensions"].get("tls", "none") for scope in scopes] == ["none", "none"]
+    told = [each.scope["extensions"].get("tls", "none") for each in server.exchanges]
+    assert told == ["none", "none"]
 
 
-async def test_a_session_that_is_taken_up_again_names_its_client(tls, client_context, certificates):
+async def test_a_session_that_is_taken_up_again_names_its_client(serve_tls, client_context, certificates):
     """OpenSSL keeps the client's own certificate with a session, and no more of the chain."""
-    scopes = []
 
     def ask(port, context, session=None):
         sock = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -151,33 +156,32 @@ async def test_a_session_that_is_taken_up_again_names_its_client(tls, client_con
             return client.session, client.session_reused
 
     options = {"ssl_ca_certs": certificates.ca, "ssl_cert_reqs": "required"}
-    async with tls(record(scopes), **options) as server:
+    async with serve_tls(seen, **options) as server:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             context = client_context(client=True, version=version)
             session, _ = await asyncio.to_thread(ask, server.port, context)
             _, reused = await asyncio.to_thread(ask, server.port, context, session)
             assert reused
-    for scope in scopes:
-        assert scope["extensions"]["tls"]["client_cert_name"] == certificates.client_name
-        assert scope["extensions"]["tls"]["client_cert_chain"][0] == certificates.client_chain[0]
+    assert len(server.exchanges) == 4
+    for each in server.exchanges:
+        assert each.scope["extensions"]["tls"]["client_cert_name"] == certificates.client_name
+        assert each.scope["extensions"]["tls"]["client_cert_chain"][0] == certificates.client_chain[0]
 
 
 # ---- clients ----
 
 
-async def test_httpx_is_answered_with_keep_alive(tls, client_context, quiet):
-    async with tls(echo) as server, httpx.AsyncClient(verify=client_context()) as client:
+async def test_httpx_is_answered_with_keep_alive(serve_tls, client_context, quiet):
+    async with serve_tls(echo) as server, httpx.AsyncClient(verify=client_context()) as client:
         url = f"https://localhost:{server.port}"
         assert server.url == f"https://127.0.0.1:{server.port}"
         for body in (b"", b"x", BIG):
             response = await client.post(url, content=body)
             assert response.content == body
-        assert len(server.runtime.connections) == 1
+        assert len(server.server.runtime.connections) == 1
 
 
-async def test_websockets_is_answered_with_close_codes(tls, client_context, quiet):
-    told = asyncio.get_running_loop().create_future()
-
+async def test_websockets_is_answered_with_close_codes(serve_tls, client_context, quiet):
     async def app(scope, receive, send):
         assert scope["scheme"] == "wss"
         assert scope["extensions"]["tls"]["tls_version"] == 0x0304
@@ -188,17 +192,16 @@ async def test_websockets_is_answered_with_close_codes(tls, client_context, quie
                 await send({"type": "websocket.close", "code": 4001, "reason": "enough"})
             else:
                 await send(dict(message, type="websocket.send"))
-        if message["code"] == 4002:
-            told.set_result(message)
 
-    async with tls(app) as server:
+    async with serve_tls(app) as server:
         url, context = f"wss://localhost:{server.port}", client_context()
         async with connect(url, ssl=context, max_size=None) as client:
             for message in ("text", b"bytes", BIG):
                 await client.send(message)
                 assert await client.recv() == message
             await client.close(4002, "bye")
-        assert await told == {"type": "websocket.disconnect", "code": 4002, "reason": "bye"}
+        told = await server.wait_for("websocket.disconnect")
+        assert told.received[-1] == {"type": "websocket.disconnect", "code": 4002, "reason": "bye"}
         async with connect(url, ssl=context) as client:
             await client.send("close")
             with pytest.raises(ConnectionClosed) as caught:
@@ -222,11 +225,11 @@ async def run_program(*command, stdin=b""):
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
-async def test_curl_is_answered(tls, certificates, need, tmp_path, version, quiet):
+async def test_curl_is_answered(serve_tls, certificates, need, tmp_path, version, quiet):
     curl = need("curl", install="curl")
     (tmp_path / "body").write_bytes(BIG)
     options = {"ssl_ca_certs": certificates.ca, "ssl_cert_reqs": "required"}
-    async with tls(echo, **options) as server:
+    async with serve_tls(echo, **options) as server:
         command = [curl, "-sS", "--noproxy", "*", "--cacert", certificates.ca, "--cert", certificates.client]
         command += [f"--tlsv{version}", "--tls-max", version, "-w", "%{http_version} %{num_connects}"]
         command += ["--data-binary", f"@{tmp_path}/body", f"https://localhost:{server.port}/"]
@@ -236,9 +239,9 @@ async def test_curl_is_answered(tls, certificates, need, tmp_path, version, quie
 
 
 @pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
-async def test_openssl_is_answered_and_agrees_on_the_protocol(tls, certificates, need, version, quiet):
+async def test_openssl_is_answered_and_agrees_on_the_protocol(serve_tls, certificates, need, version, quiet):
     openssl = need("openssl", install="openssl")
-    async with tls(hello) as server:
+    async with serve_tls(hello) as server:
         command = [openssl, "s_client", "-connect", f"127.0.0.1:{server.port}", "-servername", "localhost"]
         command += ["-CAfile", certificates.ca, f"-{version}", "-alpn", "h2,http/1.1", "-verify_return_error"]
         request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -324,19 +327,18 @@ async def until(condition):
 
 
 async def test_a_client_without_the_required_certificate_is_refused(
-    tls, secure, client_context, certificates, quiet, caplog
+    serve_tls, secure, client_context, certificates, quiet, caplog
 ):
     caplog.set_level("INFO")
-    scopes = []
     options = {"ssl_ca_certs": certificates.ca, "ssl_cert_reqs": "required"}
-    async with tls(record(scopes), **options) as server:
+    async with serve_tls(seen, **options) as server:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             with pytest.raises(ssl.SSLError, match="(?i)certificate[ _]required|handshake[ _]failure"):
                 await ask(secure, server, client_context(version=version))
         reader, writer = await secure(server, client_context(client=True))
         writer.write(GET)
         await reader.readuntil(b"seen")
-    assert len(scopes) == 1
+    assert len(server.exchanges) == 1
     assert (
         len(re.findall(r"No TLS with 127\.0\.0\.1:\d+: peer did not return a certificate", caplog.text)) == 2
     )

@@ -56,6 +56,11 @@ def places(lines: Iterable[FrameLine]) -> list[str]:
     return [place(*line).with_source for line in outside(lines)]
 
 
+def own_place(before: str, lines: Iterable[FrameLine]) -> str:
+    """The application's own of these lines, innermost first, behind some words; "" where there is none."""
+    return "".join(before + line for line in places(lines)[-1:])
+
+
 # Who calls the application, and who runs the loop: what lies further out than these is not the application's.
 RUNNERS = ("run", "run_forever")
 

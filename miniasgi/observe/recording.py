@@ -140,8 +140,8 @@ class RecordedExchange(Conversation):
         self.on_change()
 
     def end(self, error: BaseException | None) -> None:
-        self.ended = time.monotonic()
         self.error = error
+        self.ended = time.monotonic()  # behind the error: a test in another thread waits for this one
         self.on_change()
 
 
@@ -249,8 +249,6 @@ class Tap(asyncio.Transport, asyncio.Protocol):
         self.left = Traffic()
         self.read = 0  # bytes that were read of this client in all
         self.reading = True  # it was not told to pause
-        self.lost = False
-        self.ended = False  # the client has ended its side
 
     # ---- from below ----
 
@@ -263,13 +261,11 @@ class Tap(asyncio.Transport, asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         keep = self.protocol.eof_received()
-        self.ended = True
         self.recording.on_change()
         return keep
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.protocol.connection_lost(exc)
-        self.lost = True
         self.recording.on_change()
 
     def pause_writing(self) -> None:

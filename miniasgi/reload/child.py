@@ -17,8 +17,8 @@ from types import FrameType
 from typing import Any, NamedTuple, Self
 
 from ..config import make_config
+from ..loops import CLEAN_UP
 from ..process import Signals, serve
-from ..server import CLEAN_UP
 
 VARIABLE = "MINIASGI_INHERITANCE"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

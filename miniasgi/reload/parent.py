@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 
 from ..config import Config, UsageError, make_config, named
 from ..listen import close_all, open_sockets, start_listening
-from ..loops import choose_loop
+from ..loops import CLEAN_UP, choose_loop
 from ..process import configure_logging
-from ..server import CLEAN_UP
 from ..tls_context import tls_context
 from .child import LAST, SIGNALS, held, left_to_child
 from .watch import watched

@@ -7,12 +7,14 @@ It owns which of them are wanted (`expect`), which are raised, and what each say
 import logging
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Generic, Literal, TypeVar
 
 from ..config import ConfigError
 from ..explain.faults import log_fault
 from ..explain.frames import of_application
 from ..explain.messages import sent_by
+from ..explain.shown import shown
 
 Errors = Literal["raise", "collect", "ignore"]
 E = TypeVar("E", bound=BaseException)
@@ -46,13 +48,20 @@ class Expected(Generic[E]):
 
     def takes(self, error: BaseException | None) -> bool:
         """Whether this is one of them, or a group of nothing else; then it is taken down."""
-        if isinstance(error, self.kind) and (self.match is None or re.search(self.match, str(error))):
+        if isinstance(error, self.kind) and (self.match is None or re.search(self.match, text_of(error))):
             self.errors.append(error)
             return True
         if isinstance(error, BaseExceptionGroup):
             taken = [self.takes(each) for each in error.exceptions]
             return all(taken)
         return False
+
+
+def text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # the application's own method, and as wrong as it may be
+        return ""
 
 
 class Faults:
@@ -119,9 +128,10 @@ class Faults:
         group = ExceptionGroup("errors in the application", unwanted)
         if error is None:
             raise group
-        while (before := error.__cause__ or error.__context__) is not None:
-            error = before
-        error.__context__ = group
+        # Not by attributes: an exception may refuse to have one set, as a frozen dataclass does.
+        first = came_first(error)
+        BaseException.__setattr__(first, "__context__", group)
+        BaseException.__setattr__(first, "__suppress_context__", False)
 
 
 def fault(text: str, error: BaseException | None) -> Exception:
@@ -130,9 +140,10 @@ def fault(text: str, error: BaseException | None) -> Exception:
     `text` is a note of the first, and all that the other says.
     """
     if isinstance(error, Exception):
-        error.with_traceback(of_application(error)[2]).add_note(text)
+        with suppress(Exception):  # one that takes no attributes, such as a frozen dataclass
+            error.with_traceback(of_application(error)[2]).add_note(text)
         return error
-    found = ApplicationFault(text if error is None else f"{text} {error!r}")
+    found = ApplicationFault(text if error is None else f"{text} {shown(error)}")
     found.__cause__ = error  # SystemExit, or a cancellation that nobody asked for
     return found
 
@@ -140,6 +151,17 @@ def fault(text: str, error: BaseException | None) -> Exception:
 def cause(found: Exception) -> BaseException:
     """What the application raised, where that had to be wrapped."""
     return found.__cause__ or found if isinstance(found, ApplicationFault) else found
+
+
+def came_first(error: BaseException) -> BaseException:
+    """Of the errors that a traceback of this one shows, the first; what `from None` hides is not shown."""
+    seen = {id(error)}
+    while True:
+        before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if before is None or id(before) in seen:
+            return error
+        seen.add(id(before))
+        error = before
 
 
 def leads_to(error: BaseException | None, other: BaseException) -> bool:

@@ -13,7 +13,7 @@ from ..protocol.runtime import Waiters
 from .faults import E, Expected, Kinds
 from .memory import ADDRESSES, MemoryTransport
 from .raw import TIMEOUT, AsyncRawClient, LoopLine, MemoryLine, Settled, turns
-from .served import PATIENCE, Options, ServerInTest
+from .served import ASK_AGAIN, PATIENCE, Options, ServerInTest
 
 T = TypeVar("T")
 
@@ -44,7 +44,9 @@ class AsyncLiveServer(ServerInTest):
         try:
             async with asyncio.timeout(timeout):
                 while not (found := self.seen(what)):
-                    await self.waiters.wait()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(ASK_AGAIN):
+                            await self.waiters.wait()
         except TimeoutError:
             raise self.late(what, timeout) from None
         return found
@@ -90,10 +92,11 @@ class AsyncLiveServer(ServerInTest):
         self.close_clients()
         try:
             await self.server.__aexit__(None, None, None)
+        except BaseException as raised:  # a test that is cancelled here, too, ends by that
+            error = raised
+            raise
         finally:
-            self.hear_frameworks(False)
-            self.clean_up()
-            self.settle(error)
+            self.end(error)
 
 
 class ExpectedInLoop(Expected[E]):

@@ -114,7 +114,8 @@ class ServersOfSession:
         self.servers: dict[Any, LiveServer] = {}
 
     def start(self, app: "Application | str", options: dict[str, Any]) -> "LiveServer":
-        key = (app if isinstance(app, str) else id(app), *sorted(options.items()))
+        # By their text: an option that has no hash is not refused here, but with what is wrong with it.
+        key = (app if isinstance(app, str) else id(app), repr(sorted(options.items())))
         if key not in self.servers:
             self.servers[key] = started(app, options)
         return self.servers[key]
@@ -125,8 +126,12 @@ class ServersOfSession:
 
     def end_test(self, error: BaseException | None) -> Iterator[Callable[[], None]]:
         """What raises what went wrong in the test, of each of them. `error` ended it."""
-        for each in self.servers.values():
-            yield partial(each.settle_test, error)
+        for key, each in list(self.servers.items()):
+            if each.ended.is_set():  # by its application; the next test that asks has another one
+                del self.servers[key]
+                yield partial(each.stop, error)
+            else:
+                yield partial(each.settle_test, error)
 
     def end(self) -> Iterator[Callable[[], None]]:
         for each in self.servers.values():

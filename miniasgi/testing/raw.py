@@ -103,21 +103,23 @@ class AsyncRawClient:
 
     async def receive_until(self, mark: bytes) -> bytes:
         """All up to the mark, and the mark. Raises EOFError where it does not come."""
-        data = b""
-        while mark not in data:
+        data = bytearray()  # to which adding is cheap, however much it is
+        searched = 0  # up to here the mark does not begin
+        while (at := data.find(mark, searched)) < 0:
+            searched = max(len(data) - len(mark) + 1, 0)
             if not (more := await self.receive()):
-                raise EOFError(f"the server has closed the connection before {mark!r}, after {data!r}")
+                raise EOFError(f"the server has closed the connection before {mark!r}, after {bytes(data)!r}")
             data += more
-        at = data.index(mark) + len(mark)
-        self.buffer = data[at:] + self.buffer
-        return data[:at]
+        at += len(mark)
+        self.buffer = bytes(data[at:]) + self.buffer
+        return bytes(data[:at])
 
     async def receive_all(self) -> bytes:
         """All that comes until the server ends its side."""
-        data = b""
+        data = bytearray()
         while more := await self.receive():
             data += more
-        return data
+        return bytes(data)
 
     async def response(self, method: bytes = b"GET") -> Response:
         """The next answer, to a request of this method. Raises h11.RemoteProtocolError for what is none."""
@@ -126,7 +128,7 @@ class AsyncRawClient:
         reader.send(h11.Request(method=method, target="/", headers=asked))
         reader.send(h11.EndOfMessage())
         head: h11.Response | h11.InformationalResponse | None = None
-        body = b""
+        body = bytearray()
         while True:
             event = reader.next_event()
             if event is h11.NEED_DATA:
@@ -137,7 +139,7 @@ class AsyncRawClient:
                 body += event.data
             if head is not None and (isinstance(event, h11.EndOfMessage) or is_switch(event)):
                 self.buffer = bytes(reader.trailing_data[0]) + self.buffer
-                return Response(head.status_code, list(head.headers), body)
+                return Response(head.status_code, list(head.headers), bytes(body))
 
     async def end(self) -> None:
         """End this side, as `shutdown(SHUT_WR)` does: the server may still answer."""

@@ -19,8 +19,9 @@ from typing import Any
 from ..asgi import Application, ASGIError
 from ..config import Config, ConfigError, make_config
 from ..explain.application import check_application
-from ..listen import bind_unix
+from ..listen import bind_unix, close_all
 from ..loading import load_app
+from ..observe import debug
 from ..observe.conversation import current
 from ..observe.recording import RecordedExchange, Recording
 from ..server import Server
@@ -39,6 +40,9 @@ DEFAULTS: dict[str, Any] = {
 }
 # How long a test waits for what it expects, in seconds, where it does not say.
 PATIENCE = 1.0
+# How often what is waited for is looked at when nothing is recorded, in seconds: it may be the application's
+# own, such as what a task of it has cleaned up.
+ASK_AGAIN = 0.01
 
 
 # The servers that were started last, for the report of a test that fails.
@@ -88,7 +92,8 @@ class ServerInTest:
         self.config: Config = options.config
         self.throw_away = options.throw_away
         self.faults = Faults(options.errors, options.strict, self.on_change)
-        on_advice = self.faults.advise if options.strict else None
+        otherwise = debug.warn if self.config.debug else None
+        on_advice = self.faults.advise if options.strict else otherwise
         self.recording = Recording(self.on_change, on_advice)
         self.folder = ""  # of the unix socket, where there is one of ours
         self.uds = ""  # the path of the unix socket that is served on, or ""
@@ -202,6 +207,7 @@ class ServerInTest:
             if self.uds:
                 os.unlink(own)
         except BaseException:
+            self.recording.awaited.pop(sock.getsockname(), None)
             sock.close()
             raise
         return sock, peer
@@ -215,7 +221,15 @@ class ServerInTest:
         for client in self.clients:
             client.close()
 
+    def end(self, error: BaseException | None) -> None:
+        """The counterpart of `begin`: the server has stopped. Its block, or the stop, ended by `error`."""
+        __tracebackhide__ = True  # pytest leaves this frame out
+        self.hear_frameworks(False)
+        self.clean_up()
+        self.settle(error)
+
     def clean_up(self) -> None:
+        close_all(self.server.sockets)  # of a server that did not start
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
         elif self.uds:

@@ -18,33 +18,41 @@ from .thread import LiveServer
 
 
 class Serving:
-    """What `serve` returns: the server begins with the block. It can be used again."""
+    """What `serve` returns: the server begins with the block. It can be used again, when that is over."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.live: LiveServer | AsyncLiveServer | None = None
 
     def __enter__(self) -> LiveServer:
-        self.live = LiveServer(self.options)
-        return self.live.start()
+        self.check_over()
+        self.live = live = LiveServer(self.options).start()
+        return live
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True  # pytest leaves this frame out
-        assert isinstance(self.live, LiveServer)
-        self.live.stop(error)
+        live, self.live = self.live, None
+        assert isinstance(live, LiveServer)
+        live.stop(error)
 
     async def __aenter__(self) -> AsyncLiveServer:
-        self.live = AsyncLiveServer(self.options)
-        return await self.live.start()
+        self.check_over()
+        self.live = live = await AsyncLiveServer(self.options).start()
+        return live
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True  # pytest leaves this frame out
-        assert isinstance(self.live, AsyncLiveServer)
-        await self.live.stop(error)
+        live, self.live = self.live, None
+        assert isinstance(live, AsyncLiveServer)
+        await live.stop(error)
+
+    def check_over(self) -> None:
+        if self.live is not None:
+            raise RuntimeError("this serve(…) has its block already; each server is a serve(…) of its own")
 
 
 def serve(

@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self, TypeVar, overload
 
-from ..explain.frames import places, running_in
+from ..explain.frames import own_place, running_in
 from ..lifespan import StartupFailed
 from ..loops import CLEAN_UP, choose_loop, close_loop
 from ..observe.recording import RecordedExchange
 from ..protocol.runtime import RunningCall
-from .faults import E, Expected, Kinds
+from .faults import E, Expected, Kinds, fault
 from .raw import TIMEOUT, BlockingLine, RawClient
-from .served import PATIENCE, Options, ServerInTest
+from .served import ASK_AGAIN, PATIENCE, Options, ServerInTest
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class LiveServer(ServerInTest):
 
     def __init__(self, options: Options) -> None:
         self.changed = threading.Condition()
+        self.changes = 0  # what has been recorded, as a count
         super().__init__(options)
         self.started = threading.Event()  # or it has failed
         self.ended = threading.Event()
@@ -52,13 +53,19 @@ class LiveServer(ServerInTest):
         """Wait until a message of this type has passed, and return the first exchange in which it did.
 
         Or until a function returns something true, which is returned; it is asked whenever something has been
-        recorded. Returns at once for what has been already. Raises TimeoutError.
+        recorded, and now and then, since it may look at something else. Returns at once for what has been
+        already. Raises TimeoutError.
         """
-        with self.changed:
-            found = self.changed.wait_for(lambda: self.seen(what), timeout)
-        if not found:
-            raise self.late(what, timeout)
-        return found
+        until = time.monotonic() + timeout
+        while True:
+            changes = self.changes
+            if found := self.seen(what):  # without the lock: it may be a request, which is to be recorded
+                return found
+            if (left := until - time.monotonic()) <= 0:
+                raise self.late(what, timeout)
+            with self.changed:
+                if self.changes == changes:
+                    self.changed.wait(min(left, ASK_AGAIN))
 
     def expect(self, kind: Kinds[E], match: str | None = None) -> "ExpectedHere[E]":
         """The application is to raise this, at least once by the end: it is not raised in the test.
@@ -88,6 +95,7 @@ class LiveServer(ServerInTest):
 
     def on_change(self) -> None:
         with self.changed:
+            self.changes += 1
             self.changed.notify_all()
 
     def start(self) -> Self:
@@ -102,7 +110,7 @@ class LiveServer(ServerInTest):
                 raise StartupFailed(f"the application keeps the loop from turning{self.place}")
             if self.failure is not None:
                 self.thread.join(GRACE)
-                raise self.failure
+                raise self.failure_in_test
         except BaseException:
             self.server.stop()
             self.clean_up()
@@ -149,11 +157,23 @@ class LiveServer(ServerInTest):
             self.thread.join(GRACE)
             self.join_workers()
             if self.failure is not None:
-                raise self.failure
+                raise self.failure_in_test
+        except BaseException as raised:  # a test that is interrupted here, too, ends by that
+            error = raised
+            raise
         finally:
-            self.hear_frameworks(False)
-            self.clean_up()
-            self.settle(error)
+            self.end(error)
+
+    @property
+    def failure_in_test(self) -> Exception:
+        """What the server's thread ended by, to be raised in the test's.
+
+        Never what would end the run of all tests: no signal is heard in this thread, so that it is the
+        application which has raised a KeyboardInterrupt there, or SystemExit in a callback of the loop.
+        """
+        if isinstance(self.failure, Exception):
+            return self.failure
+        return fault("the application has ended the server's loop: it raised", self.failure)
 
     def begin_anew(self) -> None:
         """Another test begins: forget what was said, and what went wrong."""
@@ -168,9 +188,15 @@ class LiveServer(ServerInTest):
         """
         __tracebackhide__ = True  # pytest leaves this frame out
         self.close_clients()
-        ended = asyncio.run_coroutine_threadsafe(self.answered_ended(), self.server.runtime.loop)
-        with suppress(TimeoutError):  # where the application keeps the loop from turning
+        waits = self.answered_ended()
+        try:
+            ended = asyncio.run_coroutine_threadsafe(waits, self.server.runtime.loop)
             ended.result(PATIENCE + GRACE)
+        except TimeoutError:
+            text = f"the application keeps the loop from turning{self.place}"
+            self.faults.tell(logging.ERROR, text, None)
+        except RuntimeError:  # the loop is closed since a moment ago: the next test's end says by what
+            waits.close()
         try:
             self.settle(error)
         finally:
@@ -195,8 +221,7 @@ class LiveServer(ServerInTest):
     @property
     def place(self) -> str:
         """`; it is in app.py, line 7, in app: time.sleep(60)`, where that can be seen."""
-        lines = places(running_in(self.thread.ident or 0))
-        return "".join(f"; it is in {line}" for line in lines[-1:])
+        return own_place("; it is in ", running_in(self.thread.ident or 0))
 
 
 class ExpectedHere(Expected[E]):

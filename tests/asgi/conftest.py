@@ -1,4 +1,4 @@
-"""`ask`: a raw client of a served application. `certificate`: what TLS needs."""
+"""`ask_bare_server`: a raw client of a served application. `certificate`: what TLS needs."""
 
 import asyncio
 import ssl
@@ -9,11 +9,11 @@ from .dialogue import request
 
 
 @pytest.fixture
-def ask(serving, raw):
-    """`await ask(app, request(…), **options)`: all bytes that a client reads until its connection ends."""
+def ask_bare_server(bare_server, raw):
+    """As `ask` of the dialogue; where files are copied by the kernel."""
 
     async def ask(app, asked=None, **options):
-        async with serving(app, **{"lifespan": "off", **options}) as server:
+        async with bare_server(app, **{"lifespan": "off", **options}) as server:
             reader, writer = await raw(server)
             writer.write(request() if asked is None else asked)
             return await asyncio.wait_for(reader.read(), 10)

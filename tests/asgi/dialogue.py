@@ -1,10 +1,10 @@
 """What the tests of the specification have in common: requests, messages, and answers as h11's client reads them."""
 
-import asyncio
 from typing import NamedTuple
 
 import h11
 
+from miniasgi.testing import serve
 from tests.protocol.test_websocket import handshake  # noqa: F401  # the tests here take it from this file
 
 START = {"type": "http.response.start", "status": 200}
@@ -68,12 +68,19 @@ async def receive_all(receive, last):
     return events
 
 
-async def no_calls(server):
+async def ask(app, asked=None, *, expect=None, **options):
+    """All bytes that a client reads of a served application until its connection ends.
+
+    The application raises `expect`, and nothing else.
+    """
+    async with serve(app, **{"lifespan": "off", **options}) as server:
+        if expect is not None:
+            server.expect(expect)
+        client = server.raw()
+        await client.send(request() if asked is None else asked)
+        return await client.receive_all()
+
+
+async def all_ended(server):
     """Return when no call of the application is under way."""
-    async with asyncio.timeout(5):
-        while server.runtime.calls:
-            await asyncio.sleep(0)
-
-
-def ws(server, path="/"):
-    return f"ws://127.0.0.1:{server.port}{path}"
+    await server.wait_for(lambda: all(each.ended for each in server.exchanges))

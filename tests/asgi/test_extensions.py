@@ -1,4 +1,7 @@
-"""The extensions that the scope offers, over real sockets."""
+"""The extensions that the scope offers, over real sockets.
+
+Files are asked of a bare server: the kernel copies them, which no server does that knows what was said.
+"""
 
 import asyncio
 import io
@@ -10,10 +13,11 @@ from websockets.exceptions import InvalidStatus
 
 from miniasgi import Config, Server
 from miniasgi.asgi import ASGIError
+from miniasgi.testing import serve
 from tests.applications import respond
 from tests.memory import MemoryClient
 
-from .dialogue import ACCEPT, BODY, CLOSE, START, handshake, no_calls, parse, raised_by, request, ws
+from .dialogue import ACCEPT, BODY, CLOSE, START, ask, handshake, parse, raised_by, request
 
 TE = request(b"GET", b"/", b"TE: trailers")
 
@@ -24,7 +28,7 @@ DENIAL = {"type": "websocket.http.response.start", "status": 401, "headers": [(b
 DENIAL_BODY = {"type": "websocket.http.response.body", "body": b"who ", "more_body": True}
 
 
-async def test_a_websocket_is_denied_with_the_response_of_the_application(serving):
+async def test_a_websocket_is_denied_with_the_response_of_the_application():
     """Start and body have the keys of an HTTP response, and its defaults."""
 
     async def app(scope, receive, send):
@@ -38,31 +42,31 @@ async def test_a_websocket_is_denied_with_the_response_of_the_application(servin
             await send(DENIAL_BODY)
             await send({"type": "websocket.http.response.body", "body": b"are you"})
 
-    async with serving(app, lifespan="off") as server:
+    async with serve(app, lifespan="off") as server:
         with pytest.raises(InvalidStatus) as denied:
-            await connect(ws(server))
+            await connect(server.ws_url)
         with pytest.raises(InvalidStatus) as bare:
-            await connect(ws(server, "/bare"))
+            await connect(server.ws_url + "/bare")
     response = denied.value.response
     assert (response.status_code, response.body) == (401, b"who are you")
     assert response.headers.get_all("x-a") == ["1", "2"]
     assert (bare.value.response.status_code, bare.value.response.body or b"") == (404, b"")
 
 
-async def test_a_denial_closes_the_connection(serving, raw):
+async def test_a_denial_closes_the_connection():
     async def app(scope, receive, send):
         await receive()
         await send(DENIAL)
         await send({"type": "websocket.http.response.body"})
 
-    async with serving(app, lifespan="off", timeout_keep_alive=60.0) as server:
-        reader, writer = await raw(server)
-        writer.write(handshake())
-        answer = await asyncio.wait_for(reader.read(), 5)  # to the end of the connection
+    async with serve(app, lifespan="off", timeout_keep_alive=60.0) as server:
+        client = server.raw()
+        await client.send(handshake())
+        answer = await client.receive_all()
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
-async def test_a_denial_is_not_followed_by_messages_of_a_websocket(serving):
+async def test_a_denial_is_not_followed_by_messages_of_a_websocket():
     errors = []
 
     async def app(scope, receive, send):
@@ -72,9 +76,9 @@ async def test_a_denial_is_not_followed_by_messages_of_a_websocket(serving):
             errors.append(await raised_by(send(message)))
         await send({"type": "websocket.http.response.body"})
 
-    async with serving(app, lifespan="off") as server:
+    async with serve(app, lifespan="off") as server:
         with pytest.raises(InvalidStatus) as denied:
-            await connect(ws(server))
+            await connect(server.ws_url)
     assert [type(error) for error in errors] == [ASGIError] * 3
     assert denied.value.response.status_code == 401
 
@@ -82,7 +86,7 @@ async def test_a_denial_is_not_followed_by_messages_of_a_websocket(serving):
 # ---- what is not offered ----
 
 
-async def test_server_push_is_offered_to_nobody_and_refused(ask):
+async def test_server_push_is_offered_to_nobody_and_refused():
     """It is of HTTP/2, which is not spoken."""
     told = []
 
@@ -97,7 +101,7 @@ async def test_server_push_is_offered_to_nobody_and_refused(ask):
     assert type(told[1]) is ASGIError
 
 
-async def test_debug_is_not_offered_by_a_server_that_serves(ask):
+async def test_debug_is_not_offered_by_a_server_that_serves(ask_bare_server):
     told = []
 
     async def app(scope, receive, send):
@@ -105,7 +109,7 @@ async def test_debug_is_not_offered_by_a_server_that_serves(ask):
         told.append(await raised_by(send({"type": "http.response.debug", "info": {}})))
         await respond(send)
 
-    assert parse(await ask(app)).status == 200
+    assert parse(await ask_bare_server(app)).status == 200
     assert told[0] is False
     assert type(told[1]) is ASGIError
 
@@ -165,17 +169,17 @@ def sending(*messages, start=START):
 
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 @pytest.mark.parametrize("framed", [True, False], ids=["content-length", "no length"])
-async def test_zero_copy_sends_a_file_from_its_position_to_its_end(ask, file, framed, version):
+async def test_zero_copy_sends_a_file_from_its_position_to_its_end(ask_bare_server, file, framed, version):
     with file.open("rb") as opened:
         opened.seek(1000)
         headers = [(b"content-length", b"999000")] if framed else []
         app = sending(zero_copy(opened), start={**START, "headers": headers})
-        answer = parse(await ask(app, request(version=version)))
+        answer = parse(await ask_bare_server(app, request(version=version)))
     assert app.errors == [None]
     assert answer.body == file.read_bytes()[1000:]
 
 
-async def test_zero_copy_sends_from_an_offset_and_so_many_bytes(ask, file):
+async def test_zero_copy_sends_from_an_offset_and_so_many_bytes(ask_bare_server, file):
     whole = file.read_bytes()
     for keys, sent in (
         ({"offset": 7}, whole[7:]),
@@ -185,11 +189,11 @@ async def test_zero_copy_sends_from_an_offset_and_so_many_bytes(ask, file):
     ):
         with file.open("rb") as opened:
             app = sending(zero_copy(opened, **keys))
-            assert parse(await ask(app)).body == sent
+            assert parse(await ask_bare_server(app)).body == sent
         assert app.errors == [None]
 
 
-async def test_zero_copy_is_mixed_with_body_messages_and_comes_more_than_once(ask, file):
+async def test_zero_copy_is_mixed_with_body_messages_and_comes_more_than_once(ask_bare_server, file):
     whole = file.read_bytes()
     with file.open("rb") as opened:
         app = sending(
@@ -200,38 +204,37 @@ async def test_zero_copy_is_mixed_with_body_messages_and_comes_more_than_once(as
             zero_copy(opened, offset=5, count=2, more_body=True),
             {**BODY, "body": b">"},
         )
-        answer = parse(await ask(app))
+        answer = parse(await ask_bare_server(app))
     assert app.errors == [None] * 6
     assert answer.body == b"<" + whole[10:13] + b"|" + whole[:200_000] + whole[5:7] + b">"
 
 
-async def test_zero_copy_without_more_body_completes_the_response(ask, file):
+async def test_zero_copy_without_more_body_completes_the_response(ask_bare_server, file):
     """What comes after it is ignored."""
     with file.open("rb") as opened:
         app = sending(zero_copy(opened, count=3), BODY, zero_copy(opened, count=3))
-        answer = parse(await ask(app))
+        answer = parse(await ask_bare_server(app))
     assert app.errors == [None] * 3
     assert answer.body == file.read_bytes()[:3]
 
 
-async def test_zero_copy_leaves_the_file_open(serving, raw, file):
+async def test_zero_copy_leaves_the_file_open(bare_server, raw, file):
     with file.open("rb") as opened:
         app = sending(zero_copy(opened))
-        async with serving(app, lifespan="off") as server:
+        async with bare_server(app, lifespan="off") as server:
             reader, writer = await raw(server)
             writer.write(request())
             await reader.read()
-            await no_calls(server)
         assert not opened.closed
         os.fstat(opened.fileno())  # raises where it is closed
 
 
-async def test_zero_copy_and_path_send_have_no_body_where_http_has_none(ask, file):
+async def test_zero_copy_and_path_send_have_no_body_where_http_has_none(ask_bare_server, file):
     with file.open("rb") as opened:
         for message in (zero_copy(opened), path_send(file)):
             start = {**START, "headers": [(b"content-length", b"1000000")]}
             app = sending(message, start=start)
-            answer = parse(await ask(app, request(b"HEAD")), "HEAD")
+            answer = parse(await ask_bare_server(app, request(b"HEAD")), "HEAD")
             assert app.errors == [None]
             assert answer.all(b"content-length") == [b"1000000"]
             assert answer.body == b""
@@ -251,72 +254,74 @@ async def test_zero_copy_and_path_send_have_no_body_where_http_has_none(ask, fil
     ],
     ids=lambda keys: " ".join(f"{key}={type(value).__name__}" for key, value in keys.items()) or "no file",
 )
-async def test_a_wrong_zero_copy_is_an_error(ask, file, wrong):
+async def test_a_wrong_zero_copy_is_an_error(ask_bare_server, file, wrong):
     with file.open("rb") as opened:
         keys = wrong if not wrong or "file" in wrong else {"file": opened, **wrong}
         app = sending({"type": "http.response.zerocopysend", **keys}, BODY)
-        answer = parse(await ask(app))
+        answer = parse(await ask_bare_server(app))
     assert [type(error) for error in app.errors] == [ASGIError, type(None)]
     assert answer.body == b"whole"
 
 
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 @pytest.mark.parametrize("framed", [True, False], ids=["content-length", "no length"])
-async def test_path_send_sends_the_whole_file_and_completes_the_response(ask, file, framed, version):
+async def test_path_send_sends_the_whole_file_and_completes_the_response(
+    ask_bare_server, file, framed, version
+):
     """What comes after it is ignored."""
     headers = [(b"content-length", b"1000000"), (b"content-type", b"x/y")] if framed else []
     app = sending(path_send(file), BODY, start={**START, "headers": headers})
-    answer = parse(await ask(app, request(version=version)))
+    answer = parse(await ask_bare_server(app, request(version=version)))
     assert app.errors == [None, None]
     assert answer.body == file.read_bytes()
     assert [line for line in answer.headers if line in headers] == headers
 
 
-async def test_path_send_adds_no_headers_about_the_file(ask, file):
-    answer = parse(await ask(sending(path_send(file))))
+async def test_path_send_adds_no_headers_about_the_file(ask_bare_server, file):
+    answer = parse(await ask_bare_server(sending(path_send(file))))
     assert {name for name, _ in answer.headers} <= {b"date", b"server", b"connection", b"transfer-encoding"}
     assert answer.body == file.read_bytes()
 
 
-async def test_path_send_takes_a_relative_path_too(ask, file, monkeypatch):
+async def test_path_send_takes_a_relative_path_too(ask_bare_server, file, monkeypatch):
     monkeypatch.chdir(file.parent)
     app = sending(path_send(file.name))
-    assert parse(await ask(app)).body == file.read_bytes()
+    assert parse(await ask_bare_server(app)).body == file.read_bytes()
     assert app.errors == [None]
 
 
-async def test_path_send_is_not_mixed_with_body_messages(ask, file):
+async def test_path_send_is_not_mixed_with_body_messages(ask_bare_server, file):
     app = sending({**BODY, "more_body": True}, path_send(file), BODY)
-    answer = parse(await ask(app))
+    answer = parse(await ask_bare_server(app))
     assert [type(error) for error in app.errors] == [type(None), ASGIError, type(None)]
     assert answer.body == b"wholewhole"
 
 
-async def test_path_send_comes_once(ask, file):
+async def test_path_send_comes_once(ask_bare_server, file):
     """Trailers keep the response open behind it, so that there is something to break."""
     start = {**START, "trailers": True}
     app = sending(
         path_send(file), path_send(file), {"type": "http.response.trailers", "headers": []}, start=start
     )
-    answer = parse(await ask(app, TE))
+    answer = parse(await ask_bare_server(app, TE))
     assert [type(error) for error in app.errors] == [type(None), ASGIError, type(None)]
     assert answer.body == file.read_bytes()
 
 
 @pytest.mark.parametrize("wrong", [{}, {"path": None}, {"path": b"/etc"}, {"path": 3}], ids=repr)
-async def test_a_wrong_path_send_is_an_error(ask, wrong):
+async def test_a_wrong_path_send_is_an_error(ask_bare_server, wrong):
     app = sending({"type": "http.response.pathsend", **wrong}, BODY)
-    answer = parse(await ask(app))
+    answer = parse(await ask_bare_server(app))
     assert [type(error) for error in app.errors] == [ASGIError, type(None)]
     assert answer.body == b"whole"
 
 
-async def test_a_file_is_sent_to_a_client_that_reads_slowly(serving, raw, tmp_path):
+async def test_a_file_is_sent_to_a_client_that_reads_slowly(bare_server, raw, tmp_path):
     """More than the buffers of any socket hold."""
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * 80_000)
     app = sending(path_send(path))
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request())
         got = bytearray()
@@ -333,7 +338,7 @@ def hint(*links):
     return {"type": "http.response.early_hint", "links": links}
 
 
-async def test_an_early_hint_is_a_103_with_a_link_header_for_each_link(ask):
+async def test_an_early_hint_is_a_103_with_a_link_header_for_each_link():
     app = sending(hint(b"</a.css>; rel=preload", b"</b.js>; rel=preload"), BODY)
     answer = parse(await ask(app))
     assert app.errors == [None, None]
@@ -344,7 +349,7 @@ async def test_an_early_hint_is_a_103_with_a_link_header_for_each_link(ask):
     assert (answer.status, answer.body) == (200, b"whole")
 
 
-async def test_early_hints_come_more_than_once_before_and_after_the_start(ask):
+async def test_early_hints_come_more_than_once_before_and_after_the_start():
     async def app(scope, receive, send):
         await send(hint(b"</1>"))
         await send(START)
@@ -358,7 +363,7 @@ async def test_early_hints_come_more_than_once_before_and_after_the_start(ask):
     assert answer.body == b"whole"
 
 
-async def test_an_early_hint_leaves_at_once(serving, raw):
+async def test_an_early_hint_leaves_at_once():
     """That is all its use: before the answer is there."""
     go_on = asyncio.Event()
 
@@ -368,16 +373,16 @@ async def test_an_early_hint_leaves_at_once(serving, raw):
         await go_on.wait()
         await send(BODY)
 
-    async with serving(app, lifespan="off") as server:
-        reader, writer = await raw(server)
-        writer.write(request())
-        told = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    async with serve(app, lifespan="off") as server:
+        client = server.raw()
+        await client.send(request())
+        told = await client.receive_until(b"\r\n\r\n")
         go_on.set()
         assert told.startswith(b"HTTP/1.1 103 ")
-        assert parse(await reader.read()).body == b"whole"
+        assert parse(await client.receive_all()).body == b"whole"
 
 
-async def test_an_early_hint_behind_the_head_is_ignored(ask):
+async def test_an_early_hint_behind_the_head_is_ignored():
     app = sending({**BODY, "more_body": True}, hint(b"</late>"), BODY)
     answer = await ask(app)
     assert app.errors == [None] * 3
@@ -390,7 +395,7 @@ async def test_an_early_hint_behind_the_head_is_ignored(ask):
     [{}, {"links": None}, {"links": 5}, {"links": ["</a>"]}, {"links": [5]}, {"links": [b"a\r\nb: c"]}],
     ids=repr,
 )
-async def test_a_wrong_early_hint_is_an_error(ask, wrong):
+async def test_a_wrong_early_hint_is_an_error(wrong):
     app = sending({"type": "http.response.early_hint", **wrong}, BODY)
     answer = parse(await ask(app))
     assert [type(error) for error in app.errors] == [ASGIError, type(None)]
@@ -406,7 +411,7 @@ def trailers(*headers, **keys):
     return {"type": "http.response.trailers", "headers": headers, **keys}
 
 
-async def test_trailers_are_sent_to_a_client_that_takes_them(ask):
+async def test_trailers_are_sent_to_a_client_that_takes_them():
     app = sending(BODY, trailers((b"x-digest", b"abc"), (b"x-more", b"1")), start=WITH_TRAILERS)
     answer = parse(await ask(app, TE))
     assert app.errors == [None, None]
@@ -414,7 +419,7 @@ async def test_trailers_are_sent_to_a_client_that_takes_them(ask):
     assert answer.all(b"trailer") == [b"x-digest, x-more"]
 
 
-async def test_trailers_come_in_more_than_one_message(ask):
+async def test_trailers_come_in_more_than_one_message():
     app = sending(
         BODY,
         trailers((b"x-digest", b"abc"), more_trailers=True),
@@ -427,7 +432,7 @@ async def test_trailers_come_in_more_than_one_message(ask):
     assert answer.trailers == [(b"x-digest", b"abc"), (b"x-more", b"1")]
 
 
-async def test_trailers_are_taken_for_any_header(ask):
+async def test_trailers_are_taken_for_any_header():
     """That the Trailer header names them is the application's to see to."""
     app = sending(BODY, trailers((b"x-other", b"1")), start={**START, "trailers": True})
     answer = parse(await ask(app, TE))
@@ -444,7 +449,7 @@ async def test_trailers_are_taken_for_any_header(ask):
     ],
     ids=["no TE", "other TE", "1.0"],
 )
-async def test_trailers_are_not_sent_to_a_client_that_did_not_ask(ask, asked):
+async def test_trailers_are_not_sent_to_a_client_that_did_not_ask(asked):
     """Their messages are taken all the same, so that an application need not know."""
     app = sending(BODY, trailers((b"x-digest", b"abc")), start=WITH_TRAILERS)
     answer = await ask(app, asked)
@@ -475,14 +480,14 @@ async def test_a_response_with_trailers_is_complete_only_after_them():
     assert not client.transport.closing
 
 
-async def test_a_message_in_place_of_the_trailers_is_an_error(ask):
+async def test_a_message_in_place_of_the_trailers_is_an_error():
     app = sending(BODY, BODY, START, trailers(), start=WITH_TRAILERS)
     answer = parse(await ask(app, TE))
     assert [type(error) for error in app.errors] == [type(None), ASGIError, ASGIError, type(None)]
     assert answer.body == b"whole"
 
 
-async def test_messages_after_the_trailers_are_ignored(ask):
+async def test_messages_after_the_trailers_are_ignored():
     app = sending(
         BODY, trailers((b"x-digest", b"abc")), trailers((b"x-late", b"1")), BODY, start=WITH_TRAILERS
     )
@@ -496,7 +501,7 @@ async def test_messages_after_the_trailers_are_ignored(ask):
     [{"headers": 5}, {"headers": [("a", "b")]}, {"headers": [(b"a", b"b\r\nc")]}, {"more_trailers": "no"}],
     ids=repr,
 )
-async def test_wrong_trailers_are_an_error(ask, wrong):
+async def test_wrong_trailers_are_an_error(wrong):
     app = sending(BODY, {**trailers(), **wrong}, trailers(), start=WITH_TRAILERS)
     answer = parse(await ask(app, TE))
     assert [type(error) for error in app.errors] == [type(None), ASGIError, type(None)]

@@ -7,16 +7,17 @@ import pytest
 from websockets.asyncio.client import connect
 
 from miniasgi.lifespan import StartupFailed
+from miniasgi.testing import ApplicationFault, serve
 from tests.applications import respond
 
-from .dialogue import CLOSE, parse, request, ws
+from .dialogue import CLOSE, ask, parse, request
 
 STARTED = {"type": "lifespan.startup.complete"}
 DOWN = {"type": "lifespan.shutdown.complete"}
 
 
 class Living:
-    """An application with a lifespan: keeps its scopes, its events and their loops, and answers requests.
+    """An application with a lifespan: keeps its events and their loops, and answers requests.
 
     Its startup and shutdown wait for `start` and `end`, where these are given.
     """
@@ -24,15 +25,12 @@ class Living:
     def __init__(self, start=None, end=None):
         self.start = start
         self.end = end
-        self.lifespans = []
         self.events = []
         self.loops = []
-        self.states = []
 
     async def __call__(self, scope, receive, send):
         self.loops.append(asyncio.get_running_loop())
         if scope["type"] == "lifespan":
-            self.lifespans.append(scope)
             self.found = dict(scope["state"])
             self.events.append((await receive())["type"])
             if self.start is not None:
@@ -43,9 +41,7 @@ class Living:
             if self.end is not None:
                 await self.end.wait()
             await send(DOWN)
-            return
-        self.states.append(scope["state"])
-        if scope["type"] == "http":
+        elif scope["type"] == "http":
             await respond(send, b"served")
         else:
             await receive()
@@ -60,33 +56,31 @@ async def begin(server):
     return starting
 
 
-async def test_the_lifespan_is_run_once_and_in_the_loop_of_the_requests(serving):
+async def test_the_lifespan_is_run_once_and_in_the_loop_of_the_requests():
     app = Living()
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with serve(app) as server, httpx.AsyncClient() as client:
         for _ in range(3):
             await client.get(server.url)
     assert app.events == ["lifespan.startup", "lifespan.shutdown"]
     assert app.loops == [asyncio.get_running_loop()] * 4
 
 
-async def test_the_call_of_the_lifespan_lasts_until_the_server_ends(serving):
+async def test_the_call_of_the_lifespan_lasts_until_the_server_ends(bare_server):
     app = Living()
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with bare_server(app) as server, httpx.AsyncClient() as client:
         await client.get(server.url)
         assert app.events == ["lifespan.startup"]
         assert not server.lifespan.task.done()
     assert server.lifespan.task.done()
 
 
-async def test_the_lifespan_has_its_type(serving):
-    app = Living()
-    async with serving(app):
+async def test_the_lifespan_has_its_type():
+    async with serve(Living()) as server:
         pass
-    [scope] = app.lifespans
-    assert scope["type"] == "lifespan"
+    assert server.lifespan.scope["type"] == "lifespan"
 
 
-async def test_an_application_that_raises_on_the_lifespan_is_served_without_one(serving):
+async def test_an_application_that_raises_on_the_lifespan_is_served_without_one():
     received = []
 
     async def app(scope, receive, send):
@@ -95,12 +89,12 @@ async def test_an_application_that_raises_on_the_lifespan_is_served_without_one(
             raise NotImplementedError(scope["type"])
         await respond(send, b"served")
 
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with serve(app) as server, httpx.AsyncClient() as client:
         assert (await client.get(server.url)).text == "served"
     assert received == ["lifespan"]
 
 
-async def test_an_application_that_raises_during_its_startup_does_not_start(serving):
+async def test_an_application_that_raises_during_its_startup_does_not_start():
     """It has a lifespan, since it received of it: to serve it half-started would hide the fault."""
 
     async def app(scope, receive, send):
@@ -108,50 +102,48 @@ async def test_an_application_that_raises_during_its_startup_does_not_start(serv
         raise ValueError("no database")
 
     with pytest.raises(StartupFailed, match="no database"):
-        async with serving(app):
+        async with serve(app):
             raise AssertionError
 
 
-async def test_the_state_is_empty_before_the_application_fills_it(serving):
+async def test_the_state_is_empty_before_the_application_fills_it():
     app = Living()
-    async with serving(app):
+    async with serve(app) as server:
         pass
     assert app.found == {}
-    assert app.lifespans[0]["state"] == {"shared": []}
+    assert server.lifespan.scope["state"] == {"shared": []}
 
 
-async def test_every_request_has_a_shallow_copy_of_the_state(serving):
-    app = Living()
-    async with serving(app) as server:
+async def test_every_request_has_a_shallow_copy_of_the_state():
+    async with serve(Living()) as server:
         async with httpx.AsyncClient() as client:
             await client.get(server.url)
             await client.get(server.url)
         with pytest.raises(Exception, match="403"):
-            await connect(ws(server))
-    original = app.lifespans[0]["state"]
-    assert len(app.states) == 3
-    for number, state in enumerate(app.states):
+            await connect(server.ws_url)
+    original = server.lifespan.scope["state"]
+    states = [each.scope["state"] for each in server.exchanges]
+    assert len(states) == 3
+    for number, state in enumerate(states):
         assert state == original
         assert state is not original
         assert state["shared"] is original["shared"]
-        assert all(state is not other for other in app.states[:number])
+        assert all(state is not other for other in states[:number])
 
 
-async def test_the_server_keeps_to_itself_what_it_has_to_remember(serving):
+async def test_the_server_keeps_to_itself_what_it_has_to_remember():
     """Nothing in the state is its own, neither at the start nor after requests."""
     app = Living()
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with serve(app) as server, httpx.AsyncClient() as client:
         await client.get(server.url)
-    assert [set(state) for state in (app.found, *app.states, app.lifespans[0]["state"])] == [
-        set(),
-        {"shared"},
-        {"shared"},
-    ]
+    [exchange] = server.exchanges
+    states = (app.found, exchange.scope["state"], server.lifespan.scope["state"])
+    assert [set(state) for state in states] == [set(), {"shared"}, {"shared"}]
 
 
-async def test_nobody_is_served_before_the_startup_is_complete(serving):
+async def test_nobody_is_served_before_the_startup_is_complete(bare_server):
     start = asyncio.Event()
-    server = serving(Living(start=start))
+    server = bare_server(Living(start=start))
     starting = await begin(server)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", server.port)
@@ -164,12 +156,12 @@ async def test_nobody_is_served_before_the_startup_is_complete(serving):
 
 
 @pytest.mark.parametrize("message", [{"message": "no database"}, {"message": ""}, {}])
-async def test_a_failed_startup_ends_the_server(serving, message):
+async def test_a_failed_startup_ends_the_server(bare_server, message):
     async def app(scope, receive, send):
         await receive()
         await send({"type": "lifespan.startup.failed", **message})
 
-    server = serving(app)
+    server = bare_server(app)
     with pytest.raises(StartupFailed) as failed:
         async with server:
             raise AssertionError
@@ -183,7 +175,7 @@ def test_a_failed_startup_is_printed_and_the_process_exits(process):
     assert "no database" in server.output
 
 
-async def test_the_shutdown_comes_when_nobody_is_accepted_or_connected_any_more(serving, raw):
+async def test_the_shutdown_comes_when_nobody_is_accepted_or_connected_any_more(bare_server, raw):
     seen = []
 
     async def app(scope, receive, send):
@@ -198,7 +190,7 @@ async def test_the_shutdown_comes_when_nobody_is_accepted_or_connected_any_more(
         seen.append((set(server.runtime.connections), set(server.runtime.calls), await reader.read()))
         await send(DOWN)
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         port = server.port
         reader, writer = await raw(server)
         writer.write(request(last=False))
@@ -206,9 +198,9 @@ async def test_the_shutdown_comes_when_nobody_is_accepted_or_connected_any_more(
     assert seen == [(set(), set(), b"")]  # the kept-alive connection is at its end
 
 
-async def test_the_server_waits_for_the_shutdown(serving):
+async def test_the_server_waits_for_the_shutdown(bare_server):
     app = Living(end=asyncio.Event())
-    server = serving(app)
+    server = bare_server(app)
     await server.__aenter__()
     ending = asyncio.ensure_future(server.__aexit__(None, None, None))
     while len(app.events) < 2:
@@ -220,24 +212,23 @@ async def test_the_server_waits_for_the_shutdown(serving):
     await ending
 
 
-async def test_a_shutdown_has_its_time(serving, caplog):
+async def test_a_shutdown_has_its_time():
     """No application keeps a server from stopping for ever: `timeout_lifespan`."""
     app = Living(end=asyncio.Event())
-    async with serving(app, timeout_lifespan=0.1):
-        pass
+    async with serve(app, timeout_lifespan=0.1) as server:
+        server.expect(ApplicationFault, match="shutdown was cancelled after 0.1 s")
     assert app.events == ["lifespan.startup", "lifespan.shutdown"]
-    assert "shutdown was cancelled after 0.1 s" in caplog.text
 
 
 @pytest.mark.parametrize("message", [{"message": "disk full"}, {"message": ""}, {}])
-async def test_a_failed_shutdown_is_logged_and_the_server_ends(serving, caplog, message):
+async def test_a_failed_shutdown_is_logged_and_the_server_ends(bare_server, caplog, message):
     async def app(scope, receive, send):
         await receive()
         await send(STARTED)
         await receive()
         await send({"type": "lifespan.shutdown.failed", **message})
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         pass
     assert "shutdown failed" in caplog.text
     assert message.get("message", "") in caplog.text
@@ -250,14 +241,11 @@ def test_a_failed_shutdown_is_printed_and_the_process_exits(process):
     assert "disk full" in server.output
 
 
-async def test_an_application_without_an_answer_is_served_when_it_has_returned(serving, raw):
+async def test_an_application_without_an_answer_is_served_when_it_has_returned():
     """It cannot complete its startup any more, so nothing is left to wait for."""
 
     async def app(scope, receive, send):
         if scope["type"] == "http":
             await respond(send, b"served")
 
-    async with serving(app) as server:
-        reader, writer = await raw(server)
-        writer.write(request())
-        assert parse(await reader.read()).body == b"served"
+    assert parse(await ask(app, lifespan="auto")).body == b"served"

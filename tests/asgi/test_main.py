@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from miniasgi.asgi import ASGIError
 from miniasgi.loading import LoadError, load_app
+from miniasgi.testing import serve
 from tests.applications import hello, read_body, respond
 from tests.memory import MemoryClient
 
@@ -19,43 +20,40 @@ from .dialogue import (
     BODY,
     CLOSE,
     START,
+    all_ended,
+    ask,
     handshake,
-    no_calls,
     parse,
     raised_by,
     receive_all,
     request,
-    ws,
 )
 
 # ---- how an application is called ----
 
 
-async def test_the_application_is_called_once_for_each_request_and_each_websocket(serving, raw):
-    called = []
-
+async def test_the_application_is_called_once_for_each_request_and_each_websocket():
     async def app(scope, receive, send):
-        called.append((scope["type"], scope["path"]))
         if scope["type"] == "http":
             await respond(send)
         else:
             await receive()
             await send(ACCEPT)
-            while (await receive())["type"] == "websocket.receive":
-                pass
+            await receive_all(receive, "websocket.disconnect")
 
-    async with serving(app, lifespan="off") as server:
-        reader, writer = await raw(server)
-        writer.write(request(target=b"/1", last=False) + request(target=b"/2"))
-        await reader.read()
-        async with connect(ws(server, "/3")) as client:
+    async with serve(app, lifespan="off") as server:
+        client = server.raw()
+        await client.send(request(target=b"/1", last=False) + request(target=b"/2"))
+        await client.receive_all()
+        async with connect(server.ws_url + "/3") as client:
             await client.send("one")
             await client.send("two")
-        await no_calls(server)
+        await all_ended(server)
+    called = [(each.scope["type"], each.scope["path"]) for each in server.exchanges]
     assert called == [("http", "/1"), ("http", "/2"), ("websocket", "/3")]
 
 
-async def test_the_application_is_called_with_scope_receive_and_send_by_position(serving):
+async def test_the_application_is_called_with_scope_receive_and_send_by_position(bare_server):
     called = []
 
     async def app(*arguments, **named):
@@ -67,11 +65,11 @@ async def test_the_application_is_called_with_scope_receive_and_send_by_position
             await receive()
             await send(CLOSE if scope["type"] == "websocket" else {"type": "lifespan.startup.complete"})
 
-    async with serving(app) as server:
+    async with bare_server(app) as server:
         async with httpx.AsyncClient() as client:
             await client.get(server.url)
         with pytest.raises(InvalidStatus):
-            await connect(ws(server))
+            await connect(server.url.replace("http", "ws"))
     assert called == [(dict, {})] * 3
 
 
@@ -133,7 +131,7 @@ def test_a_legacy_application_is_refused_with_the_reason():
         load_app("tests.asgi.test_main:legacy")
 
 
-async def test_a_legacy_application_is_served_once_asgiref_has_converted_it(ask):
+async def test_a_legacy_application_is_served_once_asgiref_has_converted_it():
     answer = parse(await ask(guarantee_single_callable(Legacy)))
     assert (answer.status, answer.body) == (200, b"legacy")
 
@@ -141,7 +139,7 @@ async def test_a_legacy_application_is_served_once_asgiref_has_converted_it(ask)
 # ---- events ----
 
 
-async def every_event(serving, raw):
+async def every_event():
     """(type of the scope, event) of everything that applications receive, at least once each."""
     events = []
 
@@ -165,18 +163,18 @@ async def every_event(serving, raw):
             await noted()
             await send({"type": "lifespan.shutdown.complete"})
 
-    async with serving(app) as server:
+    async with serve(app) as server:
         async with httpx.AsyncClient() as client:
             await client.post(server.url, content=b"body")
-        async with connect(ws(server)) as client:
+        async with connect(server.ws_url) as client:
             await client.send("text")
             await client.send(b"bytes")
             await client.close(4000, "why")
-        reader, writer = await raw(server)
-        writer.write(handshake())
-        await reader.readuntil(b"\r\n\r\n")
-        writer.transport.abort()
-        await no_calls(server)
+        client = server.raw()
+        await client.send(handshake())
+        await client.response()
+        client.reset()
+        await all_ended(server)
     return events
 
 
@@ -191,8 +189,8 @@ EVENTS = {
 }
 
 
-async def test_every_event_is_a_dict_of_the_types_that_can_be_serialised(serving, raw):
-    events = await every_event(serving, raw)
+async def test_every_event_is_a_dict_of_the_types_that_can_be_serialised():
+    events = await every_event()
     assert {event["type"] for _, event in events} == set(EVENTS)
     for _, event in events:
         assert type(event) is dict
@@ -201,8 +199,8 @@ async def test_every_event_is_a_dict_of_the_types_that_can_be_serialised(serving
             assert value is None or type(value) is EVENTS[event["type"]][key]
 
 
-async def test_every_event_has_the_keys_of_the_specification(serving, raw):
-    for _, event in await every_event(serving, raw):
+async def test_every_event_has_the_keys_of_the_specification():
+    for _, event in await every_event():
         absent = EVENTS[event["type"]].keys() - event.keys()
         if event["type"] == "websocket.receive":  # one of the two may be missing
             assert len(absent) <= 1
@@ -210,8 +208,8 @@ async def test_every_event_has_the_keys_of_the_specification(serving, raw):
             assert absent == set()
 
 
-async def test_every_event_is_named_after_its_protocol(serving, raw):
-    for protocol, event in await every_event(serving, raw):
+async def test_every_event_is_named_after_its_protocol():
+    for protocol, event in await every_event():
         assert event["type"].startswith(f"{protocol}.")
 
 
@@ -390,7 +388,7 @@ async def test_a_wrong_message_in_a_denial_is_raised_from_send_and_nothing_of_it
 
 
 @pytest.mark.parametrize("wrong", WRONG_STARTUPS, ids=repr)
-async def test_a_wrong_message_of_the_lifespan_is_raised_from_send(serving, wrong):
+async def test_a_wrong_message_of_the_lifespan_is_raised_from_send(wrong):
     errors = []
 
     async def app(scope, receive, send):
@@ -398,12 +396,12 @@ async def test_a_wrong_message_of_the_lifespan_is_raised_from_send(serving, wron
         errors.append(await raised_by(send(wrong)))
         await send(COMPLETE)
 
-    async with serving(app):
+    async with serve(app):
         pass
     assert [type(error) for error in errors] == [ASGIError]
 
 
-async def test_names_of_headers_in_upper_case_are_served(ask):
+async def test_names_of_headers_in_upper_case_are_served():
     async def app(scope, receive, send):
         await send({**START, "headers": [(b"Content-Type", b"text/plain"), (b"X-Y", b"Z")]})
         await send(BODY)
@@ -413,7 +411,7 @@ async def test_names_of_headers_in_upper_case_are_served(ask):
     assert answer.all(b"x-y") == [b"Z"]
 
 
-async def test_additional_keys_are_no_error(serving):
+async def test_additional_keys_are_no_error():
     more = {"added": object(), "later": None}
 
     async def app(scope, receive, send):
@@ -437,24 +435,24 @@ async def test_additional_keys_are_no_error(serving):
             await extended({"type": "websocket.send", "text": "served"})
             await extended(CLOSE)
 
-    async with serving(app) as server:
+    async with serve(app) as server:
         async with httpx.AsyncClient() as client:
             assert (await client.get(server.url)).text == "served"
-        async with connect(ws(server)) as client:
+        async with connect(server.ws_url) as client:
             assert await client.recv() == "served"
         with pytest.raises(InvalidStatus) as denied:
-            await connect(ws(server, "/deny"))
+            await connect(server.ws_url + "/deny")
     assert denied.value.response.status_code == 401
 
 
 # ---- errors that leave the application ----
 
 
-async def test_an_error_before_the_answer_ends_call_and_connection(serving, raw, caplog):
+async def test_an_error_before_the_answer_ends_call_and_connection(bare_server, raw, caplog):
     async def app(scope, receive, send):
         raise ValueError("secret")
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(last=False))
         answer = await asyncio.wait_for(reader.read(), 5)  # to the end of the connection
@@ -464,7 +462,7 @@ async def test_an_error_before_the_answer_ends_call_and_connection(serving, raw,
     assert "secret" in caplog.text
 
 
-async def test_an_error_in_the_answer_ends_call_and_connection(serving, raw, caplog):
+async def test_an_error_in_the_answer_ends_call_and_connection(bare_server, raw, caplog):
     """The client can tell that it has not all of it."""
 
     async def app(scope, receive, send):
@@ -472,7 +470,7 @@ async def test_an_error_in_the_answer_ends_call_and_connection(serving, raw, cap
         await send({**BODY, "more_body": True})
         raise ValueError
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         reader, writer = await raw(server)
         writer.write(request(last=False))
         answer = await asyncio.wait_for(reader.read(), 5)
@@ -482,7 +480,7 @@ async def test_an_error_in_the_answer_ends_call_and_connection(serving, raw, cap
     assert "ValueError" in caplog.text
 
 
-async def test_an_error_after_the_answer_ends_the_call_alone(serving, raw, caplog):
+async def test_an_error_after_the_answer_ends_the_call_alone():
     """The connection of the specification is one request: the next on the same socket has not failed."""
 
     async def app(scope, receive, send):
@@ -490,36 +488,36 @@ async def test_an_error_after_the_answer_ends_the_call_alone(serving, raw, caplo
         if scope["path"] == "/fails":
             raise ValueError
 
-    async with serving(app, lifespan="off") as server:
-        reader, writer = await raw(server)
-        writer.write(request(target=b"/fails", last=False))
-        await reader.readuntil(b"/fails")
-        await no_calls(server)
-        writer.write(request(target=b"/goes-on"))
-        assert parse(await asyncio.wait_for(reader.read(), 5)).body == b"/goes-on"
-    assert "ValueError" in caplog.text
+    async with serve(app, lifespan="off") as server:
+        client = server.raw()
+        async with server.expect(ValueError):
+            await client.send(request(target=b"/fails", last=False))
+            await client.receive_until(b"/fails")
+        await client.send(request(target=b"/goes-on"))
+        assert parse(await client.receive_all()).body == b"/goes-on"
 
 
-async def test_an_error_ends_call_and_websocket(serving, caplog):
+async def test_an_error_ends_call_and_websocket(bare_server, caplog):
     async def app(scope, receive, send):
         await receive()
         if scope["path"] == "/open":
             await send(ACCEPT)
         raise ValueError
 
-    async with serving(app, lifespan="off") as server:
-        async with connect(ws(server, "/open")) as client:
+    async with bare_server(app, lifespan="off") as server:
+        url = server.url.replace("http", "ws")
+        async with connect(url + "/open") as client:
             with pytest.raises(ConnectionClosedError) as closed:
                 await client.recv()
         with pytest.raises(InvalidStatus) as denied:
-            await connect(ws(server))
+            await connect(url)
         assert not server.runtime.calls
     assert closed.value.rcvd.code == 1011
     assert denied.value.response.status_code == 500
     assert caplog.text.count("the application raised") == 2
 
 
-async def test_an_error_of_one_call_leaves_the_server_and_other_calls_alone(serving, raw, caplog):
+async def test_an_error_of_one_call_leaves_the_server_and_other_calls_alone():
     go_on = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -528,17 +526,18 @@ async def test_an_error_of_one_call_leaves_the_server_and_other_calls_alone(serv
         await go_on.wait()
         await respond(send, b"served")
 
-    async with serving(app, lifespan="off") as server, httpx.AsyncClient(base_url=server.url) as client:
-        reader, writer = await raw(server)
-        writer.write(request())
-        assert (await client.get("/fails")).status_code == 500
+    async with serve(app, lifespan="off") as server, httpx.AsyncClient(base_url=server.url) as client:
+        other = server.raw()
+        await other.send(request())
+        async with server.expect(SystemExit):
+            assert (await client.get("/fails")).status_code == 500
         go_on.set()
-        assert parse(await reader.read()).body == b"served"
+        assert (await other.response()).body == b"served"
         assert (await client.get("/")).text == "served"
 
 
 @pytest.mark.parametrize("first", [request(last=False), handshake()], ids=["http", "websocket"])
-async def test_what_send_raises_after_the_client_left_is_no_error_of_the_server(serving, raw, caplog, first):
+async def test_what_send_raises_after_the_client_left_is_no_error_of_the_server(caplog, first):
     """It leaves the application, and is neither logged as an error nor in the way of the next request."""
     errors = []
 
@@ -556,13 +555,12 @@ async def test_what_send_raises_after_the_client_left_is_no_error_of_the_server(
             errors.append(error)
             raise
 
-    async with serving(app, lifespan="off") as server:
-        reader, writer = await raw(server)
-        writer.write(first)
-        while not server.runtime.calls:
-            await asyncio.sleep(0)
-        writer.transport.abort()
-        await no_calls(server)
+    async with serve(app, lifespan="off") as server:
+        client = server.raw()
+        await client.send(first)
+        await server.wait_for(lambda: server.exchanges)
+        client.reset()
+        await all_ended(server)
         async with httpx.AsyncClient() as client:
             assert (await client.get(server.url + "/next")).text == "hello"
     assert len(errors) == 1

@@ -1,12 +1,16 @@
-"""Every scope, key by key and type by type: no key more, none less."""
+"""Every scope, key by key and type by type: no key more, none less.
+
+Most of it is asked of a bare server, which offers no http.response.debug.
+"""
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from miniasgi.testing import serve
 from tests.applications import respond
 
-from .dialogue import ACCEPT, handshake, request, ws
+from .dialogue import ACCEPT, ask, handshake, request
 
 
 class Of:
@@ -100,18 +104,19 @@ class Scopes:
             await respond(send)
 
 
-async def scope_of(serving, raw, asked, **options):
+async def scope_of(bare_server, raw, asked, **options):
     app = Scopes()
-    async with serving(app, **options) as server:
+    async with bare_server(app, **options) as server:
         reader, writer = await raw(server)
         writer.write(asked)
         await reader.readuntil(b"\r\n\r\n")
+        writer.close()  # else the end of a WebSocket waits for it
     return app.seen[1]
 
 
-async def test_the_scope_of_httpx_has_the_keys_of_the_specification_in_their_types(serving):
+async def test_the_scope_of_httpx_has_the_keys_of_the_specification_in_their_types(bare_server):
     app = Scopes()
-    async with serving(app) as server, httpx.AsyncClient() as client:
+    async with bare_server(app) as server, httpx.AsyncClient() as client:
         await client.get(f"{server.url}/a%20b?c=d", headers=[("x-twice", "1"), ("x-twice", "2")])
     assert list(differences(app.seen[1], HTTP, "scope")) == []
 
@@ -133,31 +138,31 @@ async def test_the_scope_of_httpx_has_the_keys_of_the_specification_in_their_typ
     ids=["GET", "POST", "OPTIONS", "absolute", "TE", "TE list", "1.0", "1.0 TE", "websocket", "subprotocols"],
 )
 async def test_the_scope_of_a_raw_client_has_the_keys_of_the_specification_in_their_types(
-    serving, raw, asked, form
+    bare_server, raw, asked, form
 ):
-    scope = await scope_of(serving, raw, asked)
+    scope = await scope_of(bare_server, raw, asked)
     assert list(differences(scope, form, "scope")) == []
 
 
-async def test_the_scope_of_websockets_has_the_keys_of_the_specification_in_their_types(serving):
+async def test_the_scope_of_websockets_has_the_keys_of_the_specification_in_their_types(bare_server):
     app = Scopes()
-    async with serving(app) as server, connect(ws(server), subprotocols=["a"]):
+    async with bare_server(app) as server, connect(server.url.replace("http", "ws"), subprotocols=["a"]):
         pass
     assert list(differences(app.seen[1], WEBSOCKET, "scope")) == []
 
 
-async def test_the_scope_of_the_lifespan_has_the_keys_of_the_specification_in_their_types(serving):
+async def test_the_scope_of_the_lifespan_has_the_keys_of_the_specification_in_their_types(bare_server):
     app = Scopes()
-    async with serving(app):
+    async with bare_server(app):
         pass
     [scope] = app.seen
     assert list(differences(scope, LIFESPAN, "scope")) == []
 
 
-async def test_a_scope_on_tls_has_one_extension_more(serving, certificate):
+async def test_a_scope_on_tls_has_one_extension_more(bare_server, certificate):
     app = Scopes()
     async with (
-        serving(app, **certificate.options) as server,
+        bare_server(app, **certificate.options) as server,
         httpx.AsyncClient(verify=certificate.trusting()) as client,
     ):
         await client.get(f"https://127.0.0.1:{server.port}/")
@@ -168,14 +173,14 @@ async def test_a_scope_on_tls_has_one_extension_more(serving, certificate):
         assert list(differences(scope, form, "scope")) == []
 
 
-async def test_the_scopes_say_which_versions_are_spoken(serving):
-    app = Scopes()
-    async with serving(app) as server:
+async def test_the_scopes_say_which_versions_are_spoken():
+    async with serve(Scopes()) as server:
         async with httpx.AsyncClient() as client:
             await client.get(server.url)
-        async with connect(ws(server)):
+        async with connect(server.ws_url):
             pass
-    assert [(scope["type"], scope["asgi"]) for scope in app.seen] == [
+    scopes = [each.scope for each in (server.lifespan, *server.exchanges)]
+    assert [(scope["type"], scope["asgi"]) for scope in scopes] == [
         ("lifespan", {"version": "3.0", "spec_version": "2.0"}),
         ("http", {"version": "3.0", "spec_version": "2.5"}),
         ("websocket", {"version": "3.0", "spec_version": "2.5"}),
@@ -185,7 +190,7 @@ async def test_the_scopes_say_which_versions_are_spoken(serving):
 @pytest.mark.parametrize(
     ("version", "told"), [(b"1.0", "1.0"), (b"1.1", "1.1"), (b"1.2", "1.1"), (b"2.0", None), (b"3.0", None)]
 )
-async def test_the_http_version_is_one_that_the_specification_knows(ask, version, told):
+async def test_the_http_version_is_one_that_the_specification_knows(version, told):
     """A higher minor version is served as the one we speak (RFC 9110 section 2.5); other majors are not HTTP/1."""
     seen = []
 
@@ -197,7 +202,7 @@ async def test_the_http_version_is_one_that_the_specification_knows(ask, version
     assert seen == ([told] if told else [])
 
 
-async def test_each_request_of_a_connection_has_a_scope_of_its_own(serving, raw):
+async def test_each_request_of_a_connection_has_a_scope_of_its_own():
     """What an application, or middleware that forgot to copy, does to one scope shows in no other."""
     seen = []
 
@@ -207,15 +212,15 @@ async def test_each_request_of_a_connection_has_a_scope_of_its_own(serving, raw)
         scope["headers"] = [*scope["headers"], (b"x", b"x")]
         await respond(send)
 
-    async with serving(app, lifespan="off") as server:
-        reader, writer = await raw(server)
-        writer.write(request(last=False) + request())
-        await reader.read()
+    async with serve(app, lifespan="off") as server:
+        client = server.raw()
+        await client.send(request(last=False) + request())
+        await client.receive_all()
     first, second = seen
     assert first is not second
     for key in ("headers", "extensions", "asgi", "state"):
         assert first[key] is not second[key]
-    assert "x" not in server.runtime.state
+    assert "x" not in server.state
 
 
 def test_the_comparison_finds_every_difference():

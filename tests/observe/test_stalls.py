@@ -96,11 +96,11 @@ async def test_what_is_no_request_is_told_to_be_none(stalls, caplog):
 
 
 @pytest.mark.both_loops
-async def test_a_request_is_known_by_its_task_from_the_first_step_on(serving, raw, caplog):
+async def test_a_request_is_known_by_its_task_from_the_first_step_on(bare_server, raw, caplog):
     async def app(scope, receive, send):
         stalls.on_stall(stall(task=asyncio.current_task()))
 
-    async with serving(app, lifespan="off") as server:
+    async with bare_server(app, lifespan="off") as server:
         stalls = StallLog(server.runtime)
         reader, writer = await raw(server)
         writer.write(b"GET /first HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

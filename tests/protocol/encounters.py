@@ -222,8 +222,7 @@ class Network(MemoryTransport):
     def __init__(self, loop):
         super().__init__(loop)
         self.inbound = []  # pieces that the client has sent; None is the end of its side
-        self.ended = False  # the client has ended its side, and the protocol was told
-        self.lost = False  # connection_lost was called, or is in the next turn of the loop
+        self.heard_out = False  # the client has ended its side, and the protocol was told
         self.cut_off = (
             False  # not by the server's close(), but by its abort(), the network, or after eof_received
         )
@@ -231,22 +230,18 @@ class Network(MemoryTransport):
 
     def arrive(self, piece):
         self.inbound.append(piece)
-        self.deliver()
+        self.go_on()
 
-    def deliver(self):
-        while self.inbound and self.reading and not (self.closing or self.ended):
+    def go_on(self):
+        while self.inbound and self.reading and not (self.closing or self.heard_out):
             piece = self.inbound.pop(0)
             if piece is None:
-                self.ended = True
+                self.heard_out = True
                 if not self.protocol.eof_received():
                     self.close()
                     self.cut_off = True
             else:
                 self.protocol.data_received(piece)
-
-    def resume_reading(self):
-        super().resume_reading()
-        self.loop.call_soon(self.deliver)
 
     def write(self, data):
         if self.cut_off:
@@ -258,24 +253,14 @@ class Network(MemoryTransport):
         if self.buffered:
             self.buffered += len(data)
 
-    def close(self):
-        if not self.closing:
-            self.closing = True
-            if not self.buffered:
-                self.finish()
-
     def abort(self):
-        self.aborted = True
-        self.lose()
+        self.cut_off = True
+        super().abort()
 
-    def lose(self, error=None):
-        self.closing = self.cut_off = True
-        self.finish(error)
-
-    def finish(self, error=None):
-        if not self.lost:
-            self.lost = True
-            self.loop.call_soon(lambda: self.protocol.connection_lost(error))
+    def break_off(self, error=None):
+        """The network loses the connection."""
+        self.cut_off = True
+        self.lose(error)
 
     @property
     def holds(self):
@@ -288,20 +273,12 @@ class Network(MemoryTransport):
             self.buffered = 100_000
             self.protocol.pause_writing()
 
-    def take(self):
-        """The client takes all."""
+    def take_all(self):
         if self.buffered:
             self.buffered = 0
             if not self.lost:
                 self.protocol.resume_writing()
-                if self.closing:
-                    self.finish()
-
-    def get_extra_info(self, name, default=None):
-        return self if name == "socket" else super().get_extra_info(name, default)
-
-    def setsockopt(self, *option):
-        """Breaking off resets the connection."""
+                self.lose_when_written()
 
 
 class NetworkClient(MemoryClient):
@@ -344,13 +321,13 @@ class Encounter:
         self.transport.arrive(None)
 
     def lose(self):
-        self.transport.lose(ConnectionResetError("lost"))
+        self.transport.break_off(ConnectionResetError("lost"))
 
     def hold(self):
         self.transport.hold()
 
     def take(self):
-        self.transport.take()
+        self.transport.take_all()
 
     def gate(self):
         self.application.gate.set()
@@ -387,7 +364,7 @@ class Encounter:
         self.open = self.transport.reading and not (self.transport.inbound or self.transport.closing)
         self.eof()
         await turns()
-        if self.transport.ended:
+        if self.transport.heard_out:
             assert not self.runtime.calls, f"not told that the client has left: {self.runtime.calls}"
         self.ended = self.transport.closing or self.transport.eof_written
         self.lose()
@@ -397,7 +374,7 @@ class Encounter:
             other.arrive(b"GET /healthy HTTP/1.1\r\nHost: x\r\n\r\n")
             await turns()
             assert other.written.startswith(b"HTTP/1.1 200 OK\r\n"), "the server is not healthy afterwards"
-            other.lose()
+            other.break_off()
             await turns()
         self.check_nothing_is_left()
 

@@ -1,7 +1,6 @@
 """What holds whatever is spoken on a connection: a client takes what it is sent, or is given up."""
 
 import asyncio
-import math
 
 import pytest
 
@@ -13,25 +12,7 @@ from tests.protocol.test_websocket import handshake
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PART = bytes(100_000)
-
-
-class Stuck:
-    """A memory client that takes nothing of what is written from now on, unless it is told to."""
-
-    def __init__(self, client):
-        self.client = client
-        client.transport.write = self.write
-
-    def write(self, data):
-        self.client.transport.buffered += len(data)
-        if self.client.transport.buffered > 65536 and not self.client.connection.writing_paused:
-            self.client.connection.pause_writing()
-
-    def take(self, count):
-        transport = self.client.transport
-        transport.buffered -= min(count, transport.buffered)
-        if transport.buffered <= 16384 and self.client.connection.writing_paused:
-            self.client.connection.resume_writing()
+ALL = 10**9
 
 
 class Streaming:
@@ -62,7 +43,7 @@ class Streaming:
 async def test_a_client_that_takes_nothing_is_given_up_in_time(opening):
     app = Streaming()
     client = MemoryClient(app, ws_ping_interval=1000)
-    Stuck(client)
+    client.transport.hold_back()
     await client.send(opening)
     await client.pass_time(59)
     assert not client.transport.closing
@@ -78,16 +59,16 @@ async def test_a_client_that_takes_nothing_is_given_up_in_time(opening):
 async def test_a_client_that_takes_little_is_not_given_up(opening):
     app = Streaming()
     client = MemoryClient(app, ws_ping_interval=10_000)
-    stuck = Stuck(client)
+    client.transport.hold_back()
     await client.send(opening)
     for _ in range(10):
         await client.pass_time(59)
-        stuck.take(100)
+        client.transport.take(100)
         await client.pass_time(2)
     assert not client.transport.closing
-    stuck.take(math.inf)
+    client.transport.take(ALL)
     await client.turns()
-    assert client.transport.buffered > 0, "it goes on"
+    assert client.transport.get_write_buffer_size() > 0, "it goes on"
     client.transport.lose()
     await client.turns()
 
@@ -108,7 +89,7 @@ async def test_many_senders_do_not_make_a_client_look_as_if_it_took_something():
 
     go_on = asyncio.Event()
     client = MemoryClient(app, ws_ping_interval=10_000)
-    Stuck(client)
+    client.transport.hold_back()
     await client.send(handshake())
     for _ in range(10):
         go_on.set()
@@ -120,7 +101,7 @@ async def test_many_senders_do_not_make_a_client_look_as_if_it_took_something():
 async def test_the_log_says_which_request_was_given_up(caplog):
     caplog.set_level("INFO")
     client = MemoryClient(Streaming(), timeout_send=5.0)
-    Stuck(client)
+    client.transport.hold_back()
     await client.send(GET)
     await client.pass_time(6)
     assert caplog.messages == ["GET / from 127.0.0.1:50000: the client took nothing for 5 s, and is given up"]
@@ -135,7 +116,7 @@ async def test_the_next_request_waits_until_the_answers_before_it_are_taken():
         await respond(send, PART)
 
     client = MemoryClient(app, limit_pipelined=1000)
-    stuck = Stuck(client)
+    client.transport.hold_back()
     requests = [GET.replace(b"/ ", b"/%d " % number) for number in range(100)]
     await client.send(b"".join(requests[:5]))
     assert asked == ["/0"]
@@ -144,7 +125,7 @@ async def test_the_next_request_waits_until_the_answers_before_it_are_taken():
     assert not client.transport.reading
     for number in range(1, 10):
         await client.pass_time(40)  # what waits for the client is no idle connection, and no slow head
-        stuck.take(math.inf)
+        client.transport.take(ALL)
         await client.turns()
         assert asked == [f"/{each}" for each in range(number + 1)]
     client.transport.lose()
@@ -157,14 +138,14 @@ async def test_a_client_that_ends_its_side_gets_the_answers_that_it_had_not_take
         await respond(send, PART)
 
     client = MemoryClient(app)
-    stuck = Stuck(client)
+    client.transport.hold_back()
     await client.send(GET + GET)
     await client.end()
     assert not client.transport.closing
-    stuck.take(math.inf)
+    client.transport.take(ALL)
     await client.turns()
-    assert client.transport.buffered > len(PART), "the second one"
-    stuck.take(math.inf)
+    assert client.transport.get_write_buffer_size() > len(PART), "the second one"
+    client.transport.take(ALL)
     await client.turns()
     assert client.transport.closing
 
@@ -174,10 +155,10 @@ async def test_the_last_answer_may_be_taken_slowly_while_the_connection_closes()
         await respond(send, PART, headers=[(b"connection", b"close")])
 
     client = MemoryClient(app)
-    stuck = Stuck(client)
+    client.transport.hold_back()
     await client.send(GET + b"behind the last request")
     for _ in range(10):
-        stuck.take(1000)
+        client.transport.take(1000)
         await client.pass_time(50)
     assert not client.transport.aborted
     await client.pass_time(61)
@@ -186,9 +167,9 @@ async def test_the_last_answer_may_be_taken_slowly_while_the_connection_closes()
 
 async def test_a_client_that_leaves_little_of_an_answer_untaken_is_let_go_when_it_is_idle():
     client = MemoryClient(hello)
-    Stuck(client)
+    client.transport.hold_back()
     await client.send(GET)
-    assert 0 < client.transport.buffered < 1000
+    assert 0 < client.transport.get_write_buffer_size() < 1000
     for _ in range(3):
         await client.pass_time(6)
     assert not client.transport.closing  # it may be slow
@@ -207,27 +188,27 @@ async def test_a_client_that_was_slow_once_is_not_given_up_later(later):
         await respond(send, bytes(1000))
 
     client = MemoryClient(app)
-    stuck = Stuck(client)
+    client.transport.hold_back()
     await client.send(GET)
     await client.pass_time(6)
     assert not client.transport.closing
-    stuck.take(math.inf)
+    client.transport.take(ALL)
     for _ in range(later):
         await client.pass_time(2)
         await client.send(GET)
-        stuck.take(math.inf)
+        client.transport.take(ALL)
     await client.send(GET.replace(b"/ ", b"/late "))
     await client.pass_time(61)
     await client.pass_time(61)
     assert not client.transport.closing
     go_on.set()
     await client.turns()
-    assert client.transport.buffered > 1000
+    assert client.transport.get_write_buffer_size() > 1000
     client.transport.lose()
 
 
 @pytest.mark.both_loops
-async def test_a_file_that_the_client_does_not_take_is_given_up(serving, raw, tmp_path):
+async def test_a_file_that_the_client_does_not_take_is_given_up(bare_server, raw, tmp_path):
     """For real: the kernel copies it, and the transport knows of nothing that waits."""
     path = tmp_path / "file"
     path.write_bytes(bytes(20_000_000))
@@ -243,7 +224,7 @@ async def test_a_file_that_the_client_does_not_take_is_given_up(serving, raw, tm
             errors.append(error)
             raise
 
-    async with serving(app, timeout_send=0.2, lifespan="off") as server:
+    async with bare_server(app, timeout_send=0.2, lifespan="off") as server:
         reader, writer = await raw(server)
         reader._transport.pause_reading()
         writer.write(GET)

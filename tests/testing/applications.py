@@ -3,19 +3,13 @@
 import asyncio
 import time
 
-from tests.applications import echo  # noqa: F401  # served from here, too
-
-
-async def answer(send, body=b"ok", status=200):
-    headers = [(b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+from tests.applications import respond
 
 
 async def hello(scope, receive, send):
     """Answers; without lifespan."""
     assert scope["type"] == "http"
-    await answer(send)
+    await respond(send, b"ok")
 
 
 async def failing(scope, receive, send):
@@ -24,7 +18,7 @@ async def failing(scope, receive, send):
     name = scope["path"].strip("/")
     if name:
         raise {"ValueError": ValueError, "KeyError": KeyError, "SystemExit": SystemExit}[name]("as asked")
-    await answer(send)
+    await respond(send, b"ok")
 
 
 async def stuck(scope, receive, send):

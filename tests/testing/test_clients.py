@@ -12,9 +12,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_blocking
 
 from miniasgi.testing import serve
+from tests.applications import echo, read_body, respond
 from tests.test_browser import browser  # noqa: F401  # a fixture
-
-from .applications import answer, echo
 
 PAGE = b"""<!doctype html><title>page</title><p id=said>nothing yet</p>
 <script>
@@ -31,11 +30,7 @@ async def site(scope, receive, send):
         return
     assert scope["type"] == "http"
     if scope["method"] == "POST":
-        body, more_body = b"", True
-        while more_body:
-            message = await receive()
-            body, more_body = body + message["body"], message["more_body"]
-        await answer(send, body)
+        await respond(send, await read_body(receive))
     elif scope["path"] == "/events":
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

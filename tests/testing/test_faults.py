@@ -1,6 +1,7 @@
 """What goes wrong in the application is raised in the test."""
 
 import asyncio
+import dataclasses
 import logging
 import re
 
@@ -8,8 +9,9 @@ import httpx
 import pytest
 
 from miniasgi.testing import ApplicationFault, connect, serve
+from tests.applications import respond
 
-from .applications import answer, failing, hello
+from .applications import failing, hello
 
 
 def errors_of(raised):
@@ -78,6 +80,28 @@ def test_sys_exit_is_no_exit():
     assert isinstance(error.__cause__, SystemExit)
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("error", [Frozen(1), Mute()])
+def test_an_error_of_whatever_kind_is_raised(error):
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        raise error
+
+    with pytest.raises(ExceptionGroup) as raised, serve(app) as server:
+        server.expect(Exception, match="never").errors.append(None)  # so that it is not missed
+        assert httpx.get(server.url).status_code == 500
+    assert errors_of(raised) == (error,)
+
+
 async def silent(scope, receive, send):
     assert scope["type"] == "http"
 
@@ -95,7 +119,7 @@ def test_a_client_that_leaves_is_no_fault():
         assert scope["type"] == "http"
         while (await receive())["type"] != "http.disconnect":
             pass
-        await answer(send)  # raises ClientDisconnected
+        await respond(send, b"ok")  # raises ClientDisconnected
 
     with serve(app) as server:
         client = server.raw()
@@ -183,8 +207,8 @@ async def upper(scope, receive, send):
 
 async def late(scope, receive, send):
     assert scope["type"] == "http"
-    await answer(send)
-    await answer(send, b"again")
+    await respond(send, b"ok")
+    await respond(send, b"again")
 
 
 async def swallowing(scope, receive, send):
@@ -192,7 +216,7 @@ async def swallowing(scope, receive, send):
     try:
         await send({"type": "http.response.begin"})
     except Exception:
-        await answer(send)
+        await respond(send, b"ok")
 
 
 MISUSES = {
@@ -274,3 +298,18 @@ def test_the_level_of_the_log_is_of_no_account():
             httpx.get(server.url + "/ValueError")
     finally:
         logger.setLevel(before)
+
+
+def test_an_error_without_a_text_that_is_no_exception_is_told_all_the_same():
+    class Nameless(BaseException):
+        def __repr__(self):
+            raise RuntimeError("no text")
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        raise Nameless
+
+    with pytest.raises(ExceptionGroup) as raised, serve(app) as server:
+        assert httpx.get(server.url).status_code == 500
+    (error,) = errors_of(raised)
+    assert "the application raised <Nameless instance" in str(error)

@@ -146,10 +146,18 @@ def test_the_report_shows_the_conversation_of_this_test_and_masks_secrets(run):
     def test_before(asgi_server):
         get(asgi_server(hello), "/before")
 
+    async def secretive(scope, receive, send):
+        assert scope["type"] == "http"
+        headers = [(b"x-lower", b"1"), (b"set-cookie", b"id=of-a-session")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
     def test_one():
         with serve(hello) as server:
-            for number in range(12):
+            for number in range(11):
                 get(server, f"/{number}")
+        with serve(secretive) as server:
+            get(server, "/secret")
         assert False
     """
     result = run(text)
@@ -161,8 +169,12 @@ def test_the_report_shows_the_conversation_of_this_test_and_masks_secrets(run):
             "",
             "GET /2 from 127.0.0.1:*: 200 (*ms)",
             "*ms  send     {'type': 'http.response.start', 'status': 200, 'headers': [[](b'x-lower', b'1')[]]}",
+            "GET /secret from 127.0.0.1:*: 200 (*ms)",
+            "*'headers': [[](b'x-lower', b'1'), (b'set-cookie', (masked))[]]}",
         ]
     )
+    said = str(result.stdout).partition("what was said in this test")[2]
+    assert "of-a-session" not in said
     result.stdout.no_fnmatch_line("*/before*")
 
 
@@ -391,5 +403,61 @@ def test_where_it_is_not_used_it_imports_next_to_nothing(run):
         ours = sorted(name for name in sys.modules if name.partition(".")[0] == "miniasgi")
         assert ours == ["miniasgi", "miniasgi.testing", "miniasgi.testing.plugin", "miniasgi.version"]
         assert not {"h11", "wsproto"} & set(sys.modules)
+    """
+    run(text).assert_outcomes(passed=1)
+
+
+def test_a_server_for_all_tests_that_its_application_has_ended_fails_one_test_and_is_started_anew(run):
+    text = """
+    import asyncio
+    from apps import hello
+
+    async def ends(scope, receive, send):
+        await hello(scope, receive, send)
+        if scope["path"] == "/end":
+            asyncio.get_running_loop().stop()
+
+    def test_end(asgi_server_session):
+        server = asgi_server_session(ends)
+        get(server, "/end")
+        assert server.ended.wait(5)
+
+    def test_after():
+        pass
+
+    def test_anew(asgi_server_session):
+        assert get(asgi_server_session(ends)) == "ok"
+    """
+    result = run(text)
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["FAILED *::test_end *"])
+
+
+def test_a_server_for_all_tests_whose_loop_does_not_turn_says_where_it_is(run):
+    text = """
+    import time
+    from apps import hello
+
+    async def blocks(scope, receive, send):
+        await hello(scope, receive, send)
+        time.sleep(4)
+
+    def test_blocks(asgi_server_session):
+        assert get(asgi_server_session(blocks)) == "ok"
+    """
+    result = run(text)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*keeps the loop from turning; it is in *in blocks: time.sleep(4)*"])
+
+
+def test_a_server_for_all_tests_says_what_is_wrong_with_an_option_of_whatever_type(run):
+    text = """
+    import pytest
+    from apps import hello
+    from miniasgi.config import ConfigError
+
+    def test_one(asgi_server_session):
+        with pytest.raises(ConfigError, match="port"):
+            asgi_server_session(hello, port=["8000"])
     """
     run(text).assert_outcomes(passed=1)

@@ -9,8 +9,9 @@ import pytest
 
 from miniasgi.testing import connect, serve
 from miniasgi.testing.raw import at_once
+from tests.applications import respond
 
-from .applications import answer, hello
+from .applications import hello
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
@@ -87,7 +88,7 @@ def uploads(pieces, ends):
             if not message["more_body"]:
                 break
         ends.append("answer")
-        await answer(send, b"".join(pieces))
+        await respond(send, b"".join(pieces))
 
     return app
 
@@ -190,7 +191,7 @@ async def test_what_the_server_has_not_read_waits_with_it(world):
             await asyncio.sleep(0)
         while (await receive()).get("more_body"):
             pass
-        await answer(send)
+        await respond(send, b"ok")
 
     go = []
     async with world(app) as server:
@@ -308,3 +309,22 @@ async def test_the_lifespan_runs_without_a_socket_too():
         assert seen == ["up"]
         assert wire.server.state == {"started": True}
     assert seen == ["up", "down"]
+
+
+async def test_much_is_read_in_time_that_grows_with_it_and_no_faster():
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        await send({"type": "http.response.body", "body": b"the end"})
+
+    for method in ("response", "receive_all", "receive_until"):
+        async with connect(app) as wire, asyncio.timeout(5):
+            await wire.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            if method == "response":
+                assert len((await wire.response()).body) == 65536 * 1000 + 7
+            elif method == "receive_all":
+                assert len(await wire.receive_all()) > 65536 * 1000
+            else:
+                assert (await wire.receive_until(b"the end")).endswith(b"the end")

@@ -10,9 +10,11 @@ from websockets.sync.client import connect as connect_websocket_blocking
 from miniasgi import Config, Server
 from miniasgi.observe import recording
 from miniasgi.testing import connect, serve
+from tests.applications import echo, respond
 from tests.protocol.test_cuts import CORPUS
+from tests.protocol.test_websocket import handshake
 
-from .applications import answer, echo, hello, stuck
+from .applications import hello, stuck
 
 
 def test_an_exchange_has_all_that_was_said():
@@ -48,7 +50,7 @@ def test_each_exchange_of_a_connection_has_its_own_bytes():
         assert scope["type"] == "http"
         while (await receive()).get("more_body"):
             pass
-        await answer(send, scope["path"].encode())
+        await respond(send, scope["path"].encode())
 
     with serve(app) as server:
         client = server.raw()
@@ -72,17 +74,13 @@ def test_a_websocket_has_all_of_its_bytes():
 
 
 async def test_what_comes_in_one_piece_with_the_handshake_is_the_websockets():
-    handshake = (
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
     frame = b"\x81\x85\x00\x00\x00\x00hello"
     async with connect(echo) as wire:
-        await wire.send(handshake + frame)
+        await wire.send(handshake() + frame)
         assert (await wire.response()).status == 101
         await wire.send(frame)
         (exchange,) = wire.server.exchanges
-    assert exchange.bytes_received == handshake + frame + frame
+    assert exchange.bytes_received == handshake() + frame + frame
 
 
 def test_tls_is_recorded_as_what_it_hides():
@@ -138,12 +136,29 @@ def test_what_send_refused_is_there_with_its_error():
     assert server.exchanges[0].error is entry.error
 
 
+def test_with_debug_the_client_is_shown_the_failure_and_the_test_as_well(caplog):
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headres": []})
+        raise LookupError("no such thing")
+
+    with serve(app, debug=True) as server:
+        server.expect(LookupError)
+        response = httpx.get(server.url)
+    assert response.status_code == 500
+    assert "LookupError: no such thing" in response.text
+    assert "send     {'type': 'http.response.start', 'status': 200, 'headres': []}" in response.text
+    assert server.exchanges[0].types == ["http.request", "http.response.start"]
+    assert "did you mean 'headers'?" in caplog.text
+
+
 def test_starlettes_templates_tell_their_context():
     async def app(scope, receive, send):
         assert scope["type"] == "http"
         assert "http.response.debug" in scope["extensions"]
         await send({"type": "http.response.debug", "info": {"template": "t", "context": {"x": 1}}})
-        await answer(send)
+        await respond(send, b"ok")
 
     with serve(app) as server:
         httpx.get(server.url)
@@ -243,7 +258,7 @@ async def test_a_recorded_client_reads_the_same_bytes_and_the_application_the_sa
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close"})
                 return
-        await answer(send, repr(message).encode())
+        await respond(send, repr(message).encode())
 
     both = []
     for recorded in (False, True):

@@ -23,6 +23,7 @@ from miniasgi.lifespan import StartupFailed
 from miniasgi.listen import AddressError
 from miniasgi.testing import ApplicationFault, AsyncLiveServer, LiveServer, serve
 from tests.conftest import descriptors
+from tests.protocol.test_websocket import handshake
 
 from .applications import failing, hello, stuck, with_lifespan
 
@@ -71,6 +72,24 @@ def test_a_serving_can_be_used_again():
     for _ in range(2):
         with serving as server:
             assert get(server.url) == (200, b"ok")
+
+
+def test_a_serving_has_one_block_at_a_time():
+    serving = serve(hello)
+    with serving as server:
+        with pytest.raises(RuntimeError, match="has its block already"), serving:
+            pass
+        assert get(server.url) == (200, b"ok")
+
+
+def test_a_start_that_fails_leaves_nothing_open(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    before = descriptors()
+    serving = serve(hello, uds=True, loop="uvloop")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="needs uvloop: pip install uvloop"), serving:
+            pass
+    assert descriptors() == before
 
 
 def test_many_at_once_and_off_the_main_thread():
@@ -327,14 +346,10 @@ def test_outside_of_asyncio_the_loop_of_the_test_is_told_to_be_asyncios():
 # ---- stop -------------------------------------------------------------------------------------------------
 
 HALF = b"POST /half HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"
-WEBSOCKET = (
-    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 OPEN = {
     "GET /stream": b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n",
     "POST /half": HALF,
-    "WebSocket /ws": WEBSOCKET,
+    "WebSocket /ws": handshake(),
     "GET /": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 
@@ -480,3 +495,91 @@ def test_an_error_of_the_block_stands_and_the_applications_stands_above_it():
         assert status == 200
     text = "".join(traceback.format_exception(raised.value))
     assert text.index("ValueError: as asked") < text.index("AssertionError")
+
+
+@pytest.mark.parametrize("hides", [None, KeyError("hidden")])
+def test_an_error_that_hides_what_came_before_it_has_the_applications_above_it_too(hides):
+    with pytest.raises(AssertionError) as raised, serve(failing) as server:
+        httpx.get(server.url + "/ValueError")
+        try:
+            raise hides or KeyError("hidden")
+        except KeyError:
+            raise AssertionError from hides
+    text = "".join(traceback.format_exception(raised.value))
+    assert text.index("ValueError: as asked") < text.index("AssertionError")
+    assert text.count("\nKeyError: 'hidden'") == (hides is not None)
+
+
+def test_a_ring_of_errors_ends_the_block_like_any_other():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    with pytest.raises(ValueError, match="first") as raised, serve(failing) as server:
+        httpx.get(server.url + "/KeyError")
+        raise first
+    assert "KeyError: 'as asked'" in "".join(traceback.format_exception(raised.value))
+
+
+def test_what_a_test_waits_for_may_be_a_request():
+    with serve(hello) as server:
+        assert server.wait_for(lambda: httpx.get(server.url).status_code == 200)
+
+
+async def test_what_a_test_waits_for_may_be_what_is_not_recorded():
+    cleaned_up = []
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        asyncio.get_running_loop().call_later(0.05, cleaned_up.append, True)
+        await hello(scope, receive, send)
+
+    with serve(app) as server:
+        await asyncio.to_thread(httpx.get, server.url)
+        began = time.monotonic()
+        assert server.wait_for(lambda: cleaned_up, timeout=5)
+    cleaned_up.clear()
+    async with serve(app) as server, httpx.AsyncClient() as client:
+        await client.get(server.url)
+        assert await server.wait_for(lambda: cleaned_up, timeout=5)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_loop_of_the_thread_does_not_end_the_run_of_all_tests(kind):
+    def ends():
+        raise kind("as asked")
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        asyncio.get_running_loop().call_soon(ends)
+        await hello(scope, receive, send)
+
+    with pytest.raises(ApplicationFault, match=f"{kind.__name__}.*as asked"), serve(app) as server:
+        httpx.get(server.url)
+
+
+def test_nor_does_a_startup_that_is_interrupted():
+    def startup():
+        raise KeyboardInterrupt
+
+    with pytest.raises(ApplicationFault, match="KeyboardInterrupt"):
+        with_thread(with_lifespan(startup=startup))
+
+
+def test_a_stop_that_is_interrupted_is_interrupted():
+    with pytest.raises(KeyboardInterrupt) as raised, serve(failing) as server:
+        httpx.get(server.url + "/ValueError")
+        wait = server.ended.wait
+
+        def interrupted(timeout):
+            wait(timeout)
+            raise KeyboardInterrupt
+
+        server.ended.wait = interrupted
+    assert isinstance(raised.value.__context__, ExceptionGroup)
+
+
+async def test_a_stop_that_is_cancelled_is_cancelled():
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(None) as limit, serve(stuck) as server:
+            await server.raw().send(REQUEST)
+            limit.reschedule(asyncio.get_running_loop().time() + 0.05)
