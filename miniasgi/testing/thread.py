@@ -125,6 +125,7 @@ class LiveServer(ServerInTest):
             loop = new_loop()
             executor = ThreadPoolExecutor(thread_name_prefix=self.thread.name)
             loop.set_default_executor(executor)
+            loop.set_exception_handler(self.on_loop_error)
             try:
                 loop.run_until_complete(self.serve())
             finally:
@@ -135,6 +136,16 @@ class LiveServer(ServerInTest):
         finally:
             self.started.set()
             self.ended.set()
+
+    def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback has raised, or a task whose result nobody has asked for: such as are the application's.
+
+        Of one that is heard of when the server has ended, no test would hear any more.
+        """
+        if (error := context.get("exception")) is None or self.ended.is_set():
+            loop.default_exception_handler(context)
+        else:
+            self.faults.tell(logging.ERROR, f"in the loop: {context['message']}", error)
 
     async def serve(self) -> None:
         async with self.server:
