@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self, TypeVar, overload
 
+from ..config import UsageError
 from ..explain.frames import places, running_in
 from ..explain.shown import shown
 from ..lifespan import StartupFailed
@@ -101,6 +102,7 @@ class LiveServer(ServerInTest):
 
     def start(self) -> Self:
         """Return when the application has started and clients are accepted. Raises what the start raises."""
+        __tracebackhide__ = True  # pytest leaves this frame out
         try:
             new_loop = choose_loop(self.config.loop)
             run = contextvars.copy_context().run
@@ -185,6 +187,8 @@ class LiveServer(ServerInTest):
         Never what would end the run of all tests: no signal is heard in this thread, so that it is the
         application which has raised a KeyboardInterrupt there, or SystemExit in a callback of the loop.
         """
+        if isinstance(self.failure, StartupFailed | UsageError):
+            return self.failure.with_traceback(None)  # its text says all; how it came through us says nothing
         if isinstance(self.failure, Exception):
             return self.failure
         fault = ApplicationFault(
