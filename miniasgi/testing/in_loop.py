@@ -15,7 +15,7 @@ from ..protocol.runtime import Waiters
 from .faults import E, Expected, Kinds
 from .memory import ADDRESSES, MemoryTransport
 from .raw import TIMEOUT, AsyncRawClient, LoopLine, MemoryLine, Settled, turns
-from .served import ASK_AGAIN, PATIENCE, Options, ServerInTest
+from .served import ASK_AGAIN, PATIENCE, Options, ServerInTest, running
 
 T = TypeVar("T")
 
@@ -133,6 +133,7 @@ class MemoryServer(AsyncLiveServer):
         return ()
 
     def begin(self) -> None:
+        running.add(self)
         self.hear_frameworks(True)
         self.url = "http://{}:{}".format(*ADDRESSES["sockname"])  # which the scope has, and nobody reaches
 

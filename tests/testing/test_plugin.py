@@ -480,3 +480,23 @@ def test_a_start_that_fails_is_shown_where_the_test_asked_for_it(run):
     result.stdout.no_fnmatch_line("*testing/serving.py*")
     result.stdout.no_fnmatch_line("*testing/thread.py*")
     result.stdout.no_fnmatch_line("*miniasgi/server.py*")
+
+
+def test_the_report_has_what_was_said_with_a_server_that_was_started_long_ago(run):
+    text = """
+    from apps import hello
+    from miniasgi.testing import serve
+
+    def test_many(asgi_server_session):
+        asgi_server_session(hello)
+        for _ in range(10):
+            with serve(hello):
+                pass
+
+    def test_fails(asgi_server_session):
+        get(asgi_server_session(hello), "/of-old")
+        assert False
+    """
+    result = run(text)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["GET /of-old from *"])
