@@ -62,15 +62,19 @@ def alarm(seconds: float, act: Callable[[], None]) -> Iterator[None]:
     """
     over = threading.Lock()
     over.acquire()
+    # Taken away at the end: the thread ends in its own time, and is to keep nothing alive until then.
+    acts = [act]
 
     def wait() -> None:
         if not over.acquire(timeout=seconds):
-            act()
+            for each in acts:
+                each()
 
     _thread.start_new_thread(wait, ())
     try:
         yield
     finally:
+        acts.clear()
         over.release()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import weakref
 
 import pytest
 
@@ -427,3 +428,17 @@ async def test_messages_out_of_order_are_raised_from_send():
 
 def test_every_state_has_its_row():
     assert set(SEND) == set(State)
+
+
+def test_an_alarm_keeps_nothing_behind_its_block():
+    class Act:
+        def __call__(self):
+            raise AssertionError("in time")
+
+    for _ in range(100):
+        act = Act()
+        kept = weakref.ref(act)
+        with alarm(60, act):
+            pass
+        del act
+        assert kept() is None  # also while its thread has not come to its end
