@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import h11
 
-from ..asgi import Application, Message, Receive, Scope
+from ..asgi import Application, ClientDisconnected, Message, Receive, Scope
 from ..explain.frames import summary
 from ..explain.shown import shown
 from ..protocol.connection import Connection
-from ..protocol.exchange import name_of
+from ..protocol.exchange import name_of, told_by
 from ..protocol.http1 import Http1Connection
 from ..protocol.runtime import Runtime
 from ..protocol.websocket import WebSocketConnection
@@ -143,6 +143,34 @@ class RecordedExchange(Conversation):
         self.error = error
         self.ended = time.monotonic()  # behind the error: a test in another thread waits for this one
         self.on_change()
+        if error is None or stems_from_disconnect(error):
+            asyncio.get_running_loop().call_soon(self.let_go, error)  # when the call is out of its frames
+
+    def let_go(self, error: BaseException | None) -> None:
+        """Of what is no fault of the application's, keep no frames: what it has open in them would stay so.
+
+        An async generator that streamed to a client who has left is closed when nobody knows its frame any
+        more, and it is that which a test waits for.
+        """
+        for each in (error, *(entry.error for entry in self.messages)):
+            if each is error or isinstance(each, ClientDisconnected):
+                without_frames(each)
+
+
+def stems_from_disconnect(error: BaseException) -> bool:
+    try:
+        return told_by(error) is not None
+    except RecursionError:  # groups within groups without an end
+        return False
+
+
+def without_frames(error: BaseException | None) -> None:
+    """Take the traceback of this error and of those behind it. A group's errors are left as they are."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 # With which messages an application has said all.

@@ -63,6 +63,7 @@ def asgi_server(request: pytest.FixtureRequest, asgi_app: "Application | str | N
     servers = request.node.stash[SERVERS] = ServersOfTest()
 
     def start(app: "Application | str | None" = None, **options: Any) -> "LiveServer":
+        __tracebackhide__ = True  # pytest leaves this frame out
         return servers.start(asgi_app if app is None else app, options)
 
     yield start
@@ -78,6 +79,7 @@ def asgi_server_session(request: pytest.FixtureRequest) -> Iterator["Start"]:
     servers = request.config.stash[SESSION] = ServersOfSession()
 
     def start(app: "Application | str", **options: Any) -> "LiveServer":
+        __tracebackhide__ = True  # pytest leaves this frame out
         return servers.start(app, options)
 
     yield start
@@ -92,6 +94,7 @@ class ServersOfTest:
         self.servers: list[LiveServer] = []
 
     def start(self, app: "Application | str | None", options: dict[str, Any]) -> "LiveServer":
+        __tracebackhide__ = True  # pytest leaves this frame out
         if app is None:
             raise pytest.UsageError(
                 "asgi_server() has no application: give it one, override the fixture asgi_app, "
@@ -114,6 +117,7 @@ class ServersOfSession:
         self.servers: dict[Any, LiveServer] = {}
 
     def start(self, app: "Application | str", options: dict[str, Any]) -> "LiveServer":
+        __tracebackhide__ = True  # pytest leaves this frame out
         # By their text: an option that has no hash is not refused here, but with what is wrong with it.
         key = (app if isinstance(app, str) else id(app), repr(sorted(options.items())))
         if key not in self.servers:
@@ -142,6 +146,7 @@ def started(app: "Application | str", options: dict[str, Any]) -> "LiveServer":
     from .served import Options
     from .thread import LiveServer
 
+    __tracebackhide__ = True  # pytest leaves this frame out
     return LiveServer(Options(app, **options)).start()
 
 

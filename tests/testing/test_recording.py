@@ -287,3 +287,38 @@ async def test_many_clients_at_once_have_an_exchange_each():
     assert len(server.exchanges) == 20
     texts = {each.received[1]["text"] for each in server.exchanges}
     assert texts == {str(number) for number in range(20)}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_what_streams_is_closed_when_its_client_leaves_though_it_is_recorded(wrapped):
+    closed = []
+
+    async def events():
+        try:
+            while True:
+                yield b"data: x\n\n"
+                await asyncio.sleep(0)
+        finally:
+            closed.append(True)
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            stream = events()  # held by this frame, as a response of Starlette holds it
+            async for each in stream:
+                await send({"type": "http.response.body", "body": each, "more_body": True})
+        except OSError:
+            if wrapped:
+                raise ClientDisconnect from None
+            raise
+
+    async with connect(app) as wire:
+        await wire.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wire.receive_until(b"data: x")
+        wire.close()
+        await wire.server.wait_for(lambda: closed)
+
+
+class ClientDisconnect(Exception):
+    """By this name frameworks say that the client has left."""
