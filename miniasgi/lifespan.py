@@ -137,14 +137,14 @@ class Lifespan:
 
     def on_end(self, task: "asyncio.Task[None]") -> None:
         """The application has left the conversation: too early, unless it was asked to shut down."""
-        if self.state is State.RUNNING and not task.cancelled() and (error := task.exception()):
+        if self.state is State.RUNNING and (error := error_of(task)) is not None:
             self.state, self.task = State.OVER, None
             text = "The application's lifespan raised; it is served on, and will have no shutdown"
             self.tell(logging.ERROR, text, error)
 
     def ended_early(self, task: "asyncio.Task[None]") -> None:
         """The application left the conversation before it had started: is it without lifespan, or broken?"""
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        error = error_of(task)
         if error is not None and self.state is not State.WAITING:
             text = f"the application raised during startup: {summary(error)}"
             if is_told_off(error) or is_body_missing(error):
@@ -225,10 +225,13 @@ class Lifespan:
         self.state = State.OVER
         if not self.task.done():
             await asyncio.wait((self.task,), timeout=CLEAN_UP if self.answered.done() else 0)
-        if not self.task.done():
+        cancelled_here = not self.task.done()
+        if cancelled_here:
             self.task.cancel()
             await asyncio.wait((self.task,), timeout=CLEAN_UP)
-        error = self.task.exception() if self.task.done() and not self.task.cancelled() else None
+        error = error_of(self.task) if self.task.done() else None
+        if cancelled_here and isinstance(error, asyncio.CancelledError):  # as asked
+            return
         if error is not None and not self.failure:  # otherwise it has said so itself
             self.tell(logging.ERROR, "The application's lifespan raised", error)
 
@@ -267,6 +270,11 @@ class Lifespan:
         self.failure = message.get("message") or "it gave no reason"
         self.state = State.OVER
         self.answered.set_result(None)
+
+
+def error_of(task: "asyncio.Task[None]") -> BaseException | None:
+    """What a task that is done has raised: a cancellation, too."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 def is_told_off(error: BaseException) -> bool:

@@ -24,6 +24,8 @@ from .conversation import Conversation, OnAdvice, Recorded
 
 # How many messages of an exchange are kept, of the first and of the last ones each.
 KEPT_MESSAGES = 1000
+# How many bytes of bodies are kept in its messages: half of them in the first ones, and the rest in the last.
+KEPT_BODY = 32 * 1024 * 1024
 # How many bytes of each direction of an exchange are kept: the first ones.
 KEPT_BYTES = 1024 * 1024
 # How many exchanges are kept of one server; beyond that, the older half is dropped.
@@ -59,6 +61,7 @@ class RecordedExchange(Conversation):
         self.left = Traffic() if tap is None else tap.left
         self.ended: float | None = None  # when the application returned or raised; None while it runs
         self.error: BaseException | None = None  # what it raised
+        self.size = 0  # of the bodies in the messages that are kept, in bytes
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {', '.join(self.types) or 'nothing said'}>"
@@ -136,15 +139,29 @@ class RecordedExchange(Conversation):
     # ---- for Recorded ----
 
     def add(self, way: Literal["receive", "send"], message: Any, error: BaseException | None = None) -> None:
+        if len(self.last) == self.last.maxlen:
+            self.drop_oldest()
         super().add(way, message, error)
+        self.size += size_of(message)
+        if self.size > KEPT_BODY // 2:
+            self.kept = len(self.first)  # no more of the first ones
+        while self.size > KEPT_BODY and len(self.last) > 1:
+            self.drop_oldest()
         self.on_change()
 
+    def drop_oldest(self) -> None:
+        self.size -= size_of(self.last.popleft().message)
+
     def end(self, error: BaseException | None) -> None:
+        """When the call is out of its frames, and what went wrong in it has been told, it has ended."""
+        asyncio.get_running_loop().call_soon(self.finish, error, time.monotonic())
+
+    def finish(self, error: BaseException | None, ended: float) -> None:
         self.error = error
-        self.ended = time.monotonic()  # behind the error: a test in another thread waits for this one
-        self.on_change()
+        self.ended = ended  # behind the error: a test in another thread waits for this one
         if error is None or stems_from_disconnect(error):
-            asyncio.get_running_loop().call_soon(self.let_go, error)  # when the call is out of its frames
+            self.let_go(error)
+        self.on_change()
 
     def let_go(self, error: BaseException | None) -> None:
         """Of what is no fault of the application's, keep no frames: what it has open in them would stay so.
@@ -182,6 +199,14 @@ LAST = (
     "websocket.close",
     "websocket.http.response.body",
 )
+
+
+def size_of(message: Any) -> int:
+    """How much a message carries, in bytes or characters; 0 of what is no message."""
+    if not isinstance(message, dict):
+        return 0
+    carried = [message.get(key) for key in ("body", "bytes", "text")]
+    return sum(len(each) for each in carried if isinstance(each, bytes | bytearray | memoryview | str))
 
 
 def type_of(message: Any) -> str:

@@ -50,7 +50,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def asgi_app(request: pytest.FixtureRequest) -> "Application | str | None":
     """What `asgi_server` serves: as the mark `asgi_app` says. To be overridden by a fixture of your own."""
     marker = request.node.get_closest_marker("asgi_app")
-    return None if marker is None else marker.args[0]
+    if marker is None:
+        return None
+    if len(marker.args) != 1 or marker.kwargs:
+        raise pytest.UsageError("the mark asgi_app takes one thing: an application, or 'module:attribute'")
+    return marker.args[0]  # type: ignore[no-any-return]
 
 
 @pytest.fixture

@@ -96,6 +96,18 @@ def test_the_application_is_a_fixture_or_a_mark(run):
     run(text).assert_outcomes(passed=2)
 
 
+def test_a_mark_that_names_no_application_is_refused(run):
+    result = run("""
+    import pytest
+
+    @pytest.mark.asgi_app()
+    def test_one(asgi_server):
+        asgi_server()
+    """)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*UsageError: the mark asgi_app takes one thing: an application, or*"])
+
+
 def test_without_an_application_it_says_what_to_do(run):
     result = run("def test_one(asgi_server):\n    asgi_server()\n")
     result.assert_outcomes(failed=1)

@@ -14,7 +14,7 @@ from tests.applications import echo, respond
 from tests.protocol.test_cuts import CORPUS
 from tests.protocol.test_websocket import handshake
 
-from .applications import hello, stuck
+from .applications import failing, hello, stuck
 
 
 def test_an_exchange_has_all_that_was_said():
@@ -40,6 +40,38 @@ def test_an_exchange_has_all_that_was_said():
     assert 0 <= exchange.messages[0].seconds <= exchange.messages[1].seconds <= exchange.seconds < 5
     assert exchange.error is None
     assert repr(exchange).startswith("<RecordedExchange GET /path from 127.0.0.1:")
+
+
+async def test_an_exchange_has_ended_when_what_went_wrong_has_been_told():
+    async with serve(failing, errors="collect") as server:
+        seen = []
+        on_change = server.recording.on_change
+        server.recording.on_change = lambda: (seen.append([e.ended for e in server.exchanges]), on_change())
+        server.faults.on_change = lambda: seen.append("told")
+        client = server.raw()
+        await client.send(b"GET /KeyError HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.response()).status == 500
+        (exchange,) = server.exchanges
+        await server.wait_for(lambda: exchange.ended)
+    assert seen.index("told") < seen.index([exchange.ended])
+
+
+async def test_of_large_bodies_the_first_and_the_last_ones_are_kept(monkeypatch):
+    monkeypatch.setattr(recording, "KEPT_BODY", 40)
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200})
+        for number in range(10):
+            await send({"type": "http.response.body", "body": b"%d" % number * 10, "more_body": number < 9})
+
+    async with connect(app) as wire:
+        await wire.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert len((await wire.response()).body) == 100
+        (exchange,) = wire.server.exchanges
+        assert exchange.sent[0]["type"] == "http.response.start"
+        assert [each["body"][:1] for each in exchange.sent[1:]] == [b"0", b"1", b"2", b"9"]
+        assert exchange.left_out == 6
 
 
 def test_each_exchange_of_a_connection_has_its_own_bytes():
