@@ -144,7 +144,7 @@ class Lifespan:
 
     def ended_early(self, task: "asyncio.Task[None]") -> None:
         """The application left the conversation before it had started: is it without lifespan, or broken?"""
-        error = error_of(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None and self.state is not State.WAITING:
             text = f"the application raised during startup: {summary(error)}"
             if is_told_off(error) or is_body_missing(error):
@@ -225,13 +225,10 @@ class Lifespan:
         self.state = State.OVER
         if not self.task.done():
             await asyncio.wait((self.task,), timeout=CLEAN_UP if self.answered.done() else 0)
-        cancelled_here = not self.task.done()
-        if cancelled_here:
+        if not self.task.done():
             self.task.cancel()
             await asyncio.wait((self.task,), timeout=CLEAN_UP)
         error = error_of(self.task) if self.task.done() else None
-        if cancelled_here and isinstance(error, asyncio.CancelledError):  # as asked
-            return
         if error is not None and not self.failure:  # otherwise it has said so itself
             self.tell(logging.ERROR, "The application's lifespan raised", error)
 
@@ -273,8 +270,10 @@ class Lifespan:
 
 
 def error_of(task: "asyncio.Task[None]") -> BaseException | None:
-    """What a task that is done has raised: a cancellation, too."""
-    return asyncio.CancelledError() if task.cancelled() else task.exception()
+    """What a task that is done has raised; a cancellation too, unless somebody has asked for it."""
+    if task.cancelled():
+        return None if task.cancelling() else asyncio.CancelledError()
+    return task.exception()
 
 
 def is_told_off(error: BaseException) -> bool:
