@@ -7,15 +7,14 @@ and keeps what they may ask for: no server in the open has one.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from ..asgi import Application, ClientDisconnected, Message, Receive, Scope
 from ..explain.frames import summary
-from ..explain.shown import shown
 from ..protocol.connection import Connection
 from ..protocol.exchange import name_of, told_by
 from ..protocol.runtime import Runtime
-from .conversation import Conversation, OnAdvice, Recorded
+from .conversation import Conversation, OnAdvice, Recorded, Way, type_of
 from .stand_ins import Observer, observed, observer_of
 
 # How many messages of an exchange are kept, of the first and of the last ones each.
@@ -134,7 +133,7 @@ class RecordedExchange(Conversation):
 
     # ---- for Recorded ----
 
-    def add(self, way: Literal["receive", "send"], message: Any, error: BaseException | None = None) -> None:
+    def add(self, way: Way, message: Any, error: BaseException | None = None) -> None:
         if len(self.last) == self.last.maxlen:
             self.drop_oldest()
         super().add(way, message, error)
@@ -203,11 +202,6 @@ def size_of(message: Any) -> int:
         return 0
     carried = [message.get(key) for key in ("body", "bytes", "text")]
     return sum(len(each) for each in carried if isinstance(each, bytes | bytearray | memoryview | str))
-
-
-def type_of(message: Any) -> str:
-    """A message's type; of what is no message, what it is."""
-    return str(message.get("type")) if isinstance(message, dict) else shown(message)
 
 
 class Recording:

@@ -49,6 +49,9 @@ class Observer:
     def on_next_request(self) -> None:
         """h11 is ready for the next request of this connection."""
 
+    def on_websocket(self) -> None:
+        """The handshake has been answered, and the connection is a WebSocket's from here on."""
+
     def on_written(self, data: bytes) -> None:
         """The transport has been given this to send."""
 
@@ -188,6 +191,7 @@ class Tap(asyncio.Transport, asyncio.Protocol):
         assert isinstance(protocol, asyncio.Protocol)  # every connection is one
         if isinstance(protocol, WebSocketConnection):
             protocol.wsproto = ObservedWsproto(protocol.extensions, self.observer)
+            self.observer.on_websocket()
         self.protocol = protocol
         self.below.set_protocol(self)
 
