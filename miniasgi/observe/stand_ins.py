@@ -19,8 +19,9 @@ from wsproto.extensions import Extension
 
 from ..asgi import Receive
 from ..protocol.connection import Connection
+from ..protocol.exchange import Headers
 from ..protocol.http1 import Http1Connection
-from ..protocol.runtime import Runtime
+from ..protocol.runtime import Page, Runtime
 from ..protocol.websocket import WebSocketConnection
 
 # Of a protocol library, after what is told: {"client": "DONE", "server": "SEND_RESPONSE"} of h11's two state
@@ -45,6 +46,9 @@ class Observer:
 
     def on_send(self, event: Any, states: States) -> None:
         """h11 or wsproto has made bytes of this event."""
+
+    def on_refused(self, status: int, rule: str) -> None:
+        """The server answers in its own name, past the h11 of this connection; `rule` is what was broken."""
 
     def on_next_request(self) -> None:
         """h11 is ready for the next request of this connection."""
@@ -91,6 +95,10 @@ class ObservedHttp1Connection(Http1Connection):
     def has_kernel_copy(self) -> bool:
         """No: what the kernel copies passes by unseen."""
         return False
+
+    def refuse(self, status: int, text: str = "", headers: Headers = (), page: Page | None = None) -> None:
+        self.transport.observer.on_refused(status, text)
+        super().refuse(status, text, headers, page)
 
 
 class ObservedH11(h11.Connection):

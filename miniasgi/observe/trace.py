@@ -112,6 +112,9 @@ class TracedConnection(Observer):
     def on_send(self, event: Any, states: States) -> None:
         self.record("event", "out", type(event).__name__, fields_of(event), states)
 
+    def on_refused(self, status: int, rule: str) -> None:
+        self.record("event", "out", "refused", {"status_code": status, "rule": rule})
+
     def on_next_request(self) -> None:
         self.between = True
 
