@@ -71,7 +71,7 @@ def cut(text: str, width: int) -> str:
 
 
 def number_of(record: Record) -> str:
-    """#2 for an exchange, c1 for a connection on which nothing was asked yet; lifespan is the application's."""
+    """#2 for an exchange, c1 for a connection on which nothing was asked yet, life for lifespan."""
     if record.exchange:
         return f"#{record.exchange}"
     return f"c{record.connection}" if record.connection else "life"
