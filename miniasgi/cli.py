@@ -5,23 +5,31 @@ startup failed. Of a check: 0 nothing is wrong, 1 something is, 2 and 3 as above
 """
 
 import argparse
-import dataclasses
 import logging
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from .check import Line, Mark, check, labels
-from .config import Config, UsageError, did_you_mean, nearest, spelling
+from .config import UsageError, did_you_mean, nearest, spelling
 from .explain.frames import of_application
 from .lifespan import StartupFailed
-from .options import add_option, environment_options, flag, misspelt_variables, spelling_of
+from .options import (
+    FIELDS,
+    add_option,
+    environment_options,
+    flag,
+    misspelt_variables,
+    spelling_of,
+    with_values,
+)
 from .other_servers import stands_here
 from .process import run
 from .reload import inherited, serve_inherited, serve_reloading
+from .tracing import is_coloured
 from .version import __version__
 
 STOPPED, UNEXPECTED, WRONG_USE, STARTUP_FAILED = 0, 1, 2, 3
@@ -46,7 +54,7 @@ Command = Callable[..., int]
 def parse_arguments(arguments: Sequence[str]) -> tuple[Command, dict[str, Any]]:
     """The command, and what it is called with. Raises UsageError."""
     check_command_word(arguments)
-    given, unknown = make_parser().parse_known_args(arguments)
+    given, unknown = make_parser().parse_known_args(with_values(arguments))
     options = vars(given)
     command, parser = options.pop("command"), options.pop("parser")
     if unknown:
@@ -138,11 +146,6 @@ def painted(text: str, mark: Mark, coloured: bool) -> str:
     return f"\x1b[{COLOURS[mark]}m{text}\x1b[0m" if coloured else text
 
 
-def is_coloured(stream: TextIO) -> bool:
-    """On a terminal that can, and not where the user wants none (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def wrong_use(text: str) -> int:
     *before, last = text.splitlines()
     print(*before, f"miniasgi: {last}", sep="\n", file=sys.stderr)
@@ -194,7 +197,7 @@ def make_parser() -> argparse.ArgumentParser:
             "app", metavar="APP", help="package.module:attribute or path/to/file.py:attribute"
         )
         command.add_argument("--version", action="version", version=f"miniasgi {__version__}")
-    for each in dataclasses.fields(Config):
+    for each in FIELDS:
         add_option(serving, each)
         if each.name in LOADING:
             add_option(checking, each)

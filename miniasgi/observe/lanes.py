@@ -11,11 +11,12 @@ the application on the right, and what passed. A line is cut to the width that i
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from .record import LANES, Lane, Record
+from ..config import LANES
+from .record import Record
 
 HEAD = "        ms  exchange\n"
 ARROWS = {"in": "▶", "out": "◀", "": "•"}
-COLOURS: dict[Lane, str] = {"bytes": "36", "event": "33", "asgi": "32", "app": "35"}
+COLOURS: dict[str, str] = {"bytes": "36", "events": "33", "asgi": "32", "app": "35"}
 # Of the numbers of exchanges, so that those that are under way together look different.
 NUMBERS = ("94", "93", "92", "95", "96", "91")
 DIM, RED = "2", "31"
@@ -28,9 +29,7 @@ KEPT = 1000
 class Lanes:
     """Makes lines of records that come in their order. `shown` are the lanes that are wanted."""
 
-    def __init__(
-        self, shown: Collection[Lane] = LANES, *, width: int = WIDTH, coloured: bool = False
-    ) -> None:
+    def __init__(self, shown: Collection[str] = LANES, *, width: int = WIDTH, coloured: bool = False) -> None:
         self.shown = shown
         self.width = width
         self.coloured = coloured
@@ -78,7 +77,7 @@ def number_of(record: Record) -> str:
 
 
 def lane_name(record: Record) -> str:
-    if record.lane != "event":
+    if record.lane != "events":
         return record.lane
     return "ws" if "websocket" in record.states else "h11"
 
@@ -102,7 +101,7 @@ def said(record: Record) -> str:
     match record.lane:
         case "bytes":
             return said_bytes(record.name, content)
-        case "event":
+        case "events":
             return said_event(record.name, content)
         case "asgi":
             return said_message(record.name, content)

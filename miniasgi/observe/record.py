@@ -18,12 +18,11 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from ..config import UsageError
+from ..config import LANES, UsageError
 from ..explain.shown import MASKED, is_secret, shown
 from ..version import __version__
 
-Lane = Literal["bytes", "event", "asgi", "app"]
-LANES: tuple[Lane, ...] = ("bytes", "event", "asgi", "app")
+Lane = Literal["bytes", "events", "asgi", "app"]  # as LANES has them
 
 # How much of a body, a text or a piece of the wire is kept in one record, in bytes or characters.
 KEPT = 8 * 1024
@@ -35,7 +34,7 @@ DEPTH = 12
 class Record(NamedTuple):
     """One thing that happened.
 
-    `lane` is where: bytes (the transport), event (of h11 or wsproto), asgi (a message) or app (the call of
+    `lane` is where: bytes (the transport), events (of h11 or wsproto), asgi (a message) or app (the call of
     the application). `way` is "in" from client to application, "out" back, "" for neither.
     """
 

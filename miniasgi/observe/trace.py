@@ -107,13 +107,13 @@ class TracedConnection(Observer):
             self.call = None
 
     def on_event(self, event: Any, states: States) -> None:
-        self.record("event", "in", type(event).__name__, fields_of(event), states)
+        self.record("events", "in", type(event).__name__, fields_of(event), states)
 
     def on_send(self, event: Any, states: States) -> None:
-        self.record("event", "out", type(event).__name__, fields_of(event), states)
+        self.record("events", "out", type(event).__name__, fields_of(event), states)
 
     def on_refused(self, status: int, rule: str) -> None:
-        self.record("event", "out", "refused", {"status_code": status, "rule": rule})
+        self.record("events", "out", "refused", {"status_code": status, "rule": rule})
 
     def on_next_request(self) -> None:
         self.between = True
