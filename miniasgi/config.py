@@ -191,10 +191,7 @@ class Tracing:
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):
             check(each, getattr(self, each.name))
-        for lane in self.trace.split(",") if self.trace not in ("", "all") else ():
-            if lane not in LANES:
-                text = f"{named('trace')} is all, or some of {','.join(LANES)}, not {self.trace!r}"
-                raise ConfigError(text + did_you_mean(lane, [*LANES]))
+        check_lanes("trace", self.trace)
         if self.inspect not in ("", "auto") and not (self.inspect.isdecimal() and int(self.inspect) < 65536):
             raise ConfigError(f"{named('inspect')} is a port, or auto, not {self.inspect!r}")
         if self.trace_secrets and not self:
@@ -208,7 +205,19 @@ class Tracing:
     @property
     def lanes(self) -> tuple[str, ...]:
         """The lanes that the terminal is to show."""
-        return LANES if self.trace == "all" else tuple(filter(None, self.trace.split(",")))
+        return lanes_named(self.trace)
+
+
+def check_lanes(option: str, value: str) -> None:
+    """Raise ConfigError where an option names a lane that there is not."""
+    for lane in lanes_named(value):
+        if lane not in LANES:
+            text = f"{named(option)} is all, or some of {','.join(LANES)}, not {value!r}"
+            raise ConfigError(text + did_you_mean(lane, [*LANES]))
+
+
+def lanes_named(value: str) -> tuple[str, ...]:
+    return LANES if value == "all" else tuple(value.split(",")) if value else ()
 
 
 def make_configs(options: dict[str, Any]) -> tuple[Config, Tracing]:

@@ -76,7 +76,7 @@ def serve(
         if isinstance(app, str):
             app = load_app(app, app_dir=config.app_dir, factory=config.factory)
             enable_loggers()
-        trace = stack.enter_context(traced(tracing))
+        trace = stack.enter_context(traced(tracing, name))
         loop = new_loop()
         asyncio.set_event_loop(loop)
         stack.callback(leave, loop)

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
@@ -22,8 +22,8 @@ Hear = Callable[[Record], None]
 
 
 @contextmanager
-def traced(tracing: Tracing) -> Iterator[Trace | None]:
-    """The Trace of a server, while the block runs; None where nothing is to be shown.
+def traced(tracing: Tracing, app: str) -> Iterator[Trace | None]:
+    """The Trace of a server, while the block runs; None where nothing is to be shown. `app` is its name.
 
     Raises UsageError for a file that cannot be written, AddressError for a port that cannot be had.
     """
@@ -37,21 +37,27 @@ def traced(tracing: Tracing) -> Iterator[Trace | None]:
             each(record)
 
     trace = Trace(hear, secrets=tracing.trace_secrets)
+    head = header(trace.date, app)
     with ExitStack() as stack:
         if tracing.trace:
             hearers.append(to_terminal(sys.stdout, tracing.lanes))
         if tracing.trace_file:
-            hearers.append(stack.enter_context(to_file(tracing.trace_file, header(trace.date))))
+            hearers.append(stack.enter_context(to_file(tracing.trace_file, head)))
         if tracing.inspect:
             from .inspector import inspector  # only where it is asked for
 
-            hearers.append(stack.enter_context(inspector(tracing.inspect, header(trace.date))))
+            hearers.append(stack.enter_context(inspector(tracing.inspect, head)))
         yield trace
 
 
-def to_terminal(stream: TextIO, shown: tuple[str, ...]) -> Hear:
+def lanes_of(stream: TextIO, shown: Sequence[str]) -> Lanes:
+    """Lanes as this stream takes them."""
     width = shutil.get_terminal_size((WIDTH, 0)).columns if stream.isatty() else WIDTH
-    lanes = Lanes(shown, width=width, coloured=is_coloured(stream))
+    return Lanes(shown, width=width, coloured=is_coloured(stream))
+
+
+def to_terminal(stream: TextIO, shown: Sequence[str]) -> Hear:
+    lanes = lanes_of(stream, shown)
     writer = Writer(stream, "terminal")
     writer.write(HEAD)
 

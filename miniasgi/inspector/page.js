@@ -1,0 +1,841 @@
+/* The inspector's page: records come in, exchanges are listed, the chosen one is drawn as a sequence diagram.
+
+   It owns nothing but what it shows. Records come from a WebSocket of the server that the page is from, or
+   stand in the page itself, which is then a recording. Whatever is in them was said by strangers: it becomes
+   text, never HTML. In reading order: records, words, the list, the diagram, content, states, the source, keys. */
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+
+/** An element with a class and text, or children. */
+function make(tag, name, ...content) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  element.append(...content.filter((each) => each !== null));
+  return element;
+}
+
+/* ---- records, and the exchanges that they are of ------------------------------------------------------------ */
+
+const MOST = 20000; // exchanges that are kept
+
+class Exchange {
+  constructor(key, record) {
+    this.key = key; // e1: an exchange; c1: a connection on which nothing was asked yet; life: lifespan
+    this.number = record.exchange ?? 0;
+    this.connection = record.connection;
+    this.records = [];
+    this.began = record.at;
+    this.ended = record.at;
+    this.kind = key === "life" ? "lifespan" : this.number ? "http" : "connection";
+    this.method = key === "life" ? "LIFE" : this.number ? "…" : "TCP";
+    this.path = key === "life" ? "lifespan" : this.number ? "…" : `connection ${record.connection}`;
+    this.status = null;
+    this.code = null; // of a WebSocket that is closed
+    this.error = "";
+    this.left = this.whole = this.over = false;
+    this.came = this.went = 0;
+  }
+
+  add(record) {
+    this.records.push(record);
+    this.ended = record.at;
+    const content = record.content ?? {};
+    switch (`${record.lane} ${record.way ?? ""} ${record.name}`) {
+      case "events in Request":
+        this.method = plain(content.method);
+        this.path = plain(content.target);
+        break;
+      case "events out Response":
+      case "events out refused":
+        this.status = content.status_code;
+        if (record.name === "refused") this.whole = true;
+        break;
+      case "events out EndOfMessage":
+        this.whole = true;
+        break;
+      case "events out CloseConnection":
+      case "events in CloseConnection":
+        this.code ??= content.code;
+        break;
+      case "app in called":
+        this.kind = content.type ?? this.kind;
+        if (this.kind === "websocket") this.method = "WS";
+        break;
+      case "app out raised":
+        this.over = true;
+        this.error = content.error;
+        break;
+      case "app out returned":
+        this.over = true;
+        break;
+      case "bytes in data_received":
+        this.came += size(content);
+        if (this.path === "…") this.path = plain(content).split("\r\n", 1)[0].slice(0, 200); // until it is read, if it can be
+        break;
+      case "bytes out write":
+        this.went += size(content);
+        break;
+      case "bytes in connection_lost":
+        if (!this.whole && this.code === null && this.number) this.left = true;
+        if (!this.number) this.over = true;
+        break;
+    }
+  }
+
+  /** [words, class] of how it ended, or stands. */
+  get outcome() {
+    if (this.kind === "connection") return [this.over ? "closed" : "silent", ""];
+    if (this.kind === "lifespan") return this.error && !this.over ? ["failed", "wrong"] : [this.over ? "over" : "running", ""];
+    if (this.kind === "websocket" && this.status === null) {
+      return this.code !== null ? [String(this.code), this.code === 1000 || this.code === 1001 ? "good" : "moved"]
+        : this.left ? ["left", "moved"] : ["open", "open"];
+    }
+    if (this.left) return ["left", "moved"];
+    if (this.status === null) return ["running", "open"];
+    return [String(this.status), this.status < 300 ? "good" : this.status < 400 ? "moved" : "wrong"];
+  }
+
+  get running() {
+    return this.number > 0 && !this.over && !this.left && !(this.whole && this.kind === "http" && this.error);
+  }
+
+  get words() {
+    return `${this.method} ${this.path} ${this.outcome[0]} ${this.error}`.toLowerCase();
+  }
+}
+
+const trace = {
+  head: null,
+  exchanges: [], // in the order of their beginning
+  byKey: new Map(),
+  peers: new Map(), // connection → address
+  dropped: 0,
+
+  clear() {
+    this.exchanges.length = 0;
+    this.byKey.clear();
+    this.dropped = 0;
+  },
+
+  add(record) {
+    if (record.name === "connection_made") this.peers.set(record.connection, address(record.content?.peername));
+    const key = record.exchange ? `e${record.exchange}` : record.connection ? `c${record.connection}` : "life";
+    let exchange = this.byKey.get(key);
+    if (!exchange) {
+      if (record.exchange) this.forgetConnection(record.connection);
+      exchange = new Exchange(key, record);
+      this.byKey.set(key, exchange);
+      this.exchanges.push(exchange);
+      if (this.exchanges.length > MOST) {
+        for (const old of this.exchanges.splice(0, MOST / 10)) this.byKey.delete(old.key);
+        this.dropped += MOST / 10;
+      }
+    }
+    exchange.add(record);
+    return exchange;
+  },
+
+  /** A connection has a row of its own until something is asked on it. */
+  forgetConnection(number) {
+    const connection = this.byKey.get(`c${number}`);
+    if (!connection) return;
+    this.byKey.delete(connection.key);
+    const at = this.exchanges.lastIndexOf(connection);
+    if (at >= 0) this.exchanges.splice(at, 1);
+  },
+};
+
+/* ---- what was said, in words -------------------------------------------------------------------------------- */
+
+/** A piece of content as text: of bytes, each byte as the character of its number. */
+function plain(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "object") return value.bytes ?? value.text ?? value.repr ?? JSON.stringify(value);
+  return String(value);
+}
+
+function size(value) {
+  return value?.size ?? plain(value).length;
+}
+
+function counted(number, thing) {
+  return `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
+}
+
+function address(peer) {
+  return Array.isArray(peer) ? `${peer[0]}:${peer[1]}` : "a unix socket";
+}
+
+function milliseconds(us) {
+  if (us >= 10e6) return `${(us / 1e6).toFixed(1)} s`;
+  return `${(us / 1000).toFixed(us < 10000 ? 2 : 1)} ms`;
+}
+
+const CONTROLS = { "\r": "\\r", "\n": "\\n", "\t": "\\t" };
+
+/** On one line, with what cannot be seen made visible. */
+function visible(text, most = 160) {
+  const seen = text.slice(0, most).replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, (each) => CONTROLS[each] ?? "·");
+  return text.length > most ? `${seen}…` : seen;
+}
+
+function amount(value) {
+  const isBytes = typeof value === "object" && value !== null && "bytes" in value;
+  const count = size(value);
+  return counted(count, isBytes ? "byte" : "character") + (count ? `  ${visible(plain(value))}` : "");
+}
+
+const TRANSPORT = {
+  eof_received: "ends its side",
+  connection_lost: "connection over",
+  write_eof: "we end our side",
+  close: "close",
+  abort: "break off",
+  pause_reading: "the application has enough: the client waits",
+  resume_reading: "read on",
+  pause_writing: "the client takes too little: the application waits",
+  resume_writing: "the client takes more",
+};
+
+/** [the name, the rest] of a record in words. */
+function said(record) {
+  const { name, lane } = record;
+  const content = record.content ?? {};
+  if (lane === "bytes") {
+    if (name === "connection_made") return ["connects", address(content.peername)];
+    if ("bytes" in content) return [counted(size(content), "byte"), visible(content.bytes)];
+    return [TRANSPORT[name] ?? name, ""];
+  }
+  if (lane === "events") return saidEvent(name, content);
+  if (lane === "asgi") return [name, saidMessage(content)];
+  if (name === "called") return ["called", `${content.type} ${content.method ?? ""} ${content.path ?? ""}`];
+  if (name === "raised") return ["raised", content.error];
+  return [name, record.app ? line(record.app) : ""];
+}
+
+function saidEvent(name, content) {
+  switch (name) {
+    case "Request": return [name, `${plain(content.method)} ${plain(content.target)}`];
+    case "Response":
+    case "InformationalResponse": return [name, String(content.status_code)];
+    case "refused": return ["refused", `${content.status_code} ${content.rule}`];
+    case "Data":
+    case "TextMessage":
+    case "BytesMessage": return [name, amount(content.data)];
+    case "CloseConnection": return [name, `${content.code} ${content.reason ?? ""}`];
+  }
+  return [name, content.error ?? ""];
+}
+
+function saidMessage(content) {
+  if ("error" in content) return content.error;
+  if ("status" in content) return String(plain(content.status));
+  if ("body" in content || "more_body" in content) {
+    return `${amount(content.body ?? { bytes: "" })}${content.more_body ? "  …more" : ""}`;
+  }
+  if (content.text !== undefined && content.text !== null) return amount(content.text);
+  if (content.bytes !== undefined && content.bytes !== null) return amount(content.bytes);
+  return Object.entries(content).filter(([key, value]) => key !== "type" && value !== null && value !== "" && !Array.isArray(value))
+    .map(([key, value]) => `${key} ${plain(value)}`).join(", ");
+}
+
+/** The source of the application's line: what stands behind its place. */
+function line(app) {
+  return app.slice(app.indexOf(": ") + 1).trim() || app;
+}
+
+/* ---- rows of which only those in sight are in the document --------------------------------------------------- */
+
+class Rows {
+  constructor(scroller, height, draw) {
+    this.scroller = scroller;
+    this.height = height;
+    this.draw = draw; // (item, index) → an element
+    this.items = [];
+    this.stage = make("div", "stage");
+    this.stage.style.position = "relative";
+    scroller.append(this.stage);
+    scroller.addEventListener("scroll", () => soon(this), { passive: true });
+    new ResizeObserver(() => soon(this)).observe(scroller);
+  }
+
+  show(items) {
+    this.items = items;
+    soon(this);
+  }
+
+  render() {
+    const { scrollTop, clientHeight } = this.scroller;
+    this.stage.style.height = `${this.items.length * this.height}px`;
+    const first = Math.max(0, Math.floor(scrollTop / this.height) - 4);
+    const last = Math.min(this.items.length, Math.ceil((scrollTop + clientHeight) / this.height) + 4);
+    const elements = [];
+    for (let index = first; index < last; index++) {
+      const element = this.draw(this.items[index], index);
+      element.style.top = `${index * this.height}px`;
+      elements.push(element);
+    }
+    this.stage.replaceChildren(...elements);
+  }
+
+  get atEnd() {
+    const { scrollTop, clientHeight, scrollHeight } = this.scroller;
+    return scrollTop + clientHeight >= scrollHeight - this.height;
+  }
+
+  reveal(index) {
+    const { scrollTop, clientHeight } = this.scroller;
+    const top = index * this.height;
+    this.stage.style.height = `${this.items.length * this.height}px`;
+    if (top < scrollTop) this.scroller.scrollTop = top;
+    else if (top + this.height > scrollTop + clientHeight) this.scroller.scrollTop = top + this.height - clientHeight;
+    soon(this);
+  }
+}
+
+/* Whatever changed is drawn once before the next frame. */
+const due = new Set();
+
+function soon(what) {
+  if (due.size === 0) requestAnimationFrame(() => {
+    const now = [...due];
+    due.clear();
+    for (const each of now) each.render();
+  });
+  due.add(what);
+}
+
+/* ---- the list ----------------------------------------------------------------------------------------------- */
+
+const list = {
+  rows: null,
+  chosen: null,
+  follows: true, // the newest is kept in sight
+
+  render() {
+    const wanted = filter();
+    const shown = wanted ? trace.exchanges.filter(wanted) : trace.exchanges;
+    const count = wanted ? `${shown.length.toLocaleString("en")} of ${trace.exchanges.length.toLocaleString("en")}`
+      : trace.exchanges.length.toLocaleString("en");
+    $("count").textContent = trace.dropped ? `${count}, ${trace.dropped.toLocaleString("en")} older dropped` : count;
+    const empty = shown.length === 0;
+    $("empty").hidden = !empty;
+    if (empty) $("empty").replaceChildren(...(wanted && trace.exchanges.length ? ["Nothing matches the filter."] : hint()));
+    this.rows.show(shown);
+    if (this.follows && !this.chosen) this.rows.reveal(shown.length - 1);
+  },
+
+  choose(exchange, open = true) {
+    this.chosen = exchange;
+    diagram.show(exchange);
+    const at = this.rows.items.indexOf(exchange);
+    if (at >= 0) this.rows.reveal(at);
+    if (open) $("exchange").classList.add("opened");
+    soon(this.rows);
+  },
+
+  move(step) {
+    const { items } = this.rows;
+    const at = items.indexOf(this.chosen);
+    const next = items[Math.min(Math.max(at < 0 ? items.length - 1 : at + step, 0), items.length - 1)];
+    if (next) this.choose(next, false);
+  },
+};
+
+function hint() {
+  const served = trace.head?.app ? `${trace.head.app} is served. ` : "";
+  return [`${served}Waiting for the first request.`, make("code", "", "curl http://127.0.0.1:8000/")];
+}
+
+function drawItem(exchange, index) {
+  const [words, name] = exchange.outcome;
+  const about = exchange.error || `#${exchange.number || "–"} · connection ${exchange.connection || "–"}`
+    + (exchange.came || exchange.went ? ` · ↑ ${exchange.came.toLocaleString("en")} ↓ ${exchange.went.toLocaleString("en")}` : "");
+  const item = make("div", exchange.number ? "item" : "item quiet",
+    make("span", "method", exchange.method), make("span", "path", visible(exchange.path, 400)),
+    make("span", `status ${name}`, words), make("span", "about", about),
+    make("span", "time", exchange.kind === "connection" ? "" : milliseconds(exchange.ended - exchange.began)));
+  item.setAttribute("role", "option");
+  item.setAttribute("aria-selected", String(exchange === list.chosen));
+  item.dataset.exchange = exchange.number || exchange.key;
+  item.dataset.index = index;
+  return item;
+}
+
+const KINDS = {
+  ws: (each) => each.kind === "websocket",
+  running: (each) => each.running,
+  error: (each) => Boolean(each.error) || each.status >= 500,
+  left: (each) => each.left,
+};
+const FIELDS = {
+  status: (each, value) => each.outcome[0].startsWith(value),
+  method: (each, value) => each.method.toLowerCase() === value,
+  conn: (each, value) => String(each.connection) === value,
+};
+
+/** What the filter wants, as a predicate; null where it is empty. */
+function filter() {
+  const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  if (!words.length) return null;
+  const wants = words.map((word) => {
+    const [field, value] = word.split(":", 2);
+    if (value !== undefined && FIELDS[field]) return (each) => FIELDS[field](each, value);
+    return KINDS[word] ?? ((each) => each.words.includes(word));
+  });
+  return (each) => wants.every((want) => want(each));
+}
+
+/* ---- the diagram -------------------------------------------------------------------------------------------- */
+
+const LANES = ["client", "bytes", "h11", "ASGI", "application"];
+const AT = [9, 29.5, 50, 70.5, 91]; // per cent of the width
+const SPAN = { bytes: [0, 1], events: [1, 2], asgi: [3, 4], app: [2, 4] };
+const GAP = 3000; // µs without a record that are shown as a gap
+
+const diagram = {
+  rows: null,
+  exchange: null,
+  items: [], // {record, index, waits} or {gap}
+  taken: 0, // how many records are in the items
+  waiting: new Set(), // the calls in which the application waits
+  chosen: -1, // the index of a record
+
+  show(exchange) {
+    this.exchange = exchange;
+    this.items = [];
+    this.taken = 0;
+    this.waiting = new Set();
+    this.chosen = -1;
+    this.rows.scroller.scrollTop = 0;
+    $("side").classList.remove("opened");
+    details.show(null);
+    this.render();
+  },
+
+  render() {
+    $("unchosen").hidden = Boolean(this.exchange);
+    $("title").hidden = $("export-one").hidden = !this.exchange;
+    if (!this.exchange) return this.rows.show([]);
+    const follows = this.rows.atEnd && this.taken > 0;
+    const { records } = this.exchange;
+    for (; this.taken < records.length; this.taken++) this.take(records[this.taken], records[this.taken - 1]);
+    this.rows.show(this.items);
+    if (follows && this.chosen < 0) this.rows.reveal(this.items.length - 1);
+    this.renderTitle();
+    states.show(records, this.chosen < 0 ? records.length - 1 : this.chosen);
+  },
+
+  take(record, before) {
+    const passed = before ? record.at - before.at : 0;
+    if (passed > GAP) this.items.push({ gap: passed, waits: this.waiting.size > 0 });
+    const call = /^waits in (\w+)\(\)$/.exec(record.name);
+    if (call) this.waiting.add(call[1]);
+    else if (record.lane === "asgi" && record.way === "in") this.waiting.delete(record.name.startsWith("send()") ? "send" : "receive");
+    else if (record.name === "send() returned") this.waiting.delete("send");
+    else if (record.lane === "app" && record.way === "out") this.waiting.clear();
+    this.items.push({ record, index: this.taken, waits: this.waiting.size > 0 });
+  },
+
+  renderTitle() {
+    const { exchange } = this;
+    const [words, name] = exchange.outcome;
+    const peer = trace.peers.get(exchange.connection);
+    $("title").replaceChildren(
+      make("strong", "", `${exchange.method} ${visible(exchange.path, 400)}`),
+      make("span", "", make("b", `status ${name}`, words), ` · ${milliseconds(exchange.ended - exchange.began)}`,
+        exchange.number ? ` · #${exchange.number}, connection ${exchange.connection}` : "", peer ? ` from ${peer}` : ""));
+    $("export-one").href = `export.html${location.search}&exchange=${exchange.number}`;
+    $("export-one").hidden = !live || !exchange.number;
+  },
+
+  choose(index) {
+    this.chosen = Math.min(Math.max(index, 0), this.exchange.records.length - 1);
+    this.rows.reveal(this.items.findIndex((each) => each.index === this.chosen));
+    details.show(this.exchange.records[this.chosen]);
+    $("side").classList.add("opened");
+    soon(this);
+  },
+};
+
+function stems(waits) {
+  const found = AT.map((at) => { const stem = make("i", "stem"); stem.style.left = `${at}%`; return stem; });
+  if (waits) {
+    const bar = make("i", "wait");
+    bar.style.left = `${AT[4]}%`;
+    found.push(bar);
+  }
+  return found;
+}
+
+function drawRow(item) {
+  const { record } = item;
+  if (!record) {
+    const label = make("span", "label", `${milliseconds(item.gap)} later`);
+    return make("div", "row gap", make("div", "", ...stems(item.waits), label));
+  }
+  const wrong = /raised|Error$|^refused$|^abort$/.test(record.name);
+  const row = make("div", wrong ? "row wrong" : "row", make("time", "", ((record.at - diagram.exchange.began) / 1000).toFixed(2)),
+    make("div", record.lane, ...stems(item.waits), ...arrow(record)));
+  row.setAttribute("role", "option");
+  row.setAttribute("aria-selected", String(item.index === diagram.chosen));
+  row.dataset.record = item.index;
+  return row;
+}
+
+/** The arrow of a record, or a dot where nothing travels; and its label, from the arrow towards the middle. */
+function arrow(record) {
+  const [near, far] = SPAN[record.lane];
+  const [name, rest] = said(record);
+  const took = record.took > 1000 ? `  after ${milliseconds(record.took)}` : "";
+  const label = make("span", "label", name, make("small", "", rest || took ? `  ${rest}${took}` : ""));
+  const shape = record.way ? make("i", `arrow ${record.way}`) : make("i", "dot");
+  const at = record.way ? near : record.lane === "bytes" ? 1 : 4;
+  shape.style.left = `${AT[at]}%`;
+  if (record.way) shape.style.width = `${AT[far] - AT[near]}%`;
+  if (near < 2) label.style.left = `${AT[at]}%`;
+  else label.style.right = `${100 - AT[record.way ? far : 4]}%`;
+  label.style.maxWidth = near < 2 ? `${100 - AT[at]}%` : `${AT[far]}%`;
+  return [shape, label];
+}
+
+function drawLanes(protocol) {
+  $("lanes").replaceChildren(make("div", "", ...LANES.map((name, lane) => {
+    const label = make("span", "", lane === 2 ? protocol : name);
+    label.style.left = `${AT[lane]}%`;
+    return label;
+  })));
+}
+
+/* ---- the content of a record -------------------------------------------------------------------------------- */
+
+const details = {
+  show(record) {
+    $("details").replaceChildren(...(record ? this.parts(record) : []));
+    $("details").scrollTop = 0;
+  },
+
+  parts(record) {
+    const [name] = said(record);
+    const parts = [make("h2", record.lane, name === record.name ? name : `${name} (${record.name})`),
+      make("p", "", `${milliseconds(record.at - diagram.exchange.began)} after the beginning`
+        + (record.took ? `; the application had waited for ${milliseconds(record.took)}` : ""))];
+    const { content } = record;
+    if (content && typeof content === "object" && "bytes" in content && record.lane === "bytes") parts.push(...bytes(content));
+    else if (content !== undefined && content !== null) parts.push(make("h3", "", "Content"), tree(content));
+    if (record.lane === "events" && content?.data) parts.push(...bytes(content.data));
+    for (const key of ["body", "bytes"]) {
+      if (record.lane === "asgi" && plain(content?.[key])) parts.push(...bytes(content[key]));
+    }
+    if (record.app) parts.push(make("h3", "", record.lane === "asgi" ? "The application's line" : "Where the application waits"), pre(record.app));
+    if (record.states) parts.push(make("h3", "", "States after it"), make("p", "", Object.entries(record.states).map((each) => each.join(" ")).join(", ")));
+    return parts;
+  },
+};
+
+function pre(text, name = "text") {
+  return make("pre", name, text);
+}
+
+/** Bytes, or a text, as what they are: hex and characters, and lines. */
+function bytes(value) {
+  const isText = typeof value === "string" || !("bytes" in value);
+  const text = plain(value);
+  const parts = [make("h3", "", "Text"), pre(text.replace(/\r/g, "\\r").replace(/\n/g, "\\n\n").replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "·"))];
+  if (!isText) parts.push(make("h3", "", "Bytes"), pre(dump(text), ""));
+  if (value.size) parts.push(make("p", "", `Cut: the first ${text.length.toLocaleString("en")} of ${value.size.toLocaleString("en")}.`));
+  return parts;
+}
+
+function dump(text) {
+  const lines = [];
+  for (let at = 0; at < text.length; at += 16) {
+    const part = text.slice(at, at + 16);
+    const hex = Array.from(part, (each) => each.charCodeAt(0).toString(16).padStart(2, "0"));
+    const left = hex.slice(0, 8).join(" ").padEnd(23), right = hex.slice(8).join(" ").padEnd(23);
+    lines.push(`${at.toString(16).padStart(4, "0")}  ${left}  ${right}  ${part.replace(/[^\x20-\x7e]/g, "·")}`);
+  }
+  return lines.join("\n");
+}
+
+/** Content as Python would write it, what has parts to be opened and closed. */
+function tree(value) {
+  return make("div", "tree", branch("", value, 0));
+}
+
+function branch(key, value, depth) {
+  const name = key === "" ? "" : make("span", "key", `${key}: `);
+  const isLeaf = value === null || typeof value !== "object" || "bytes" in value || "repr" in value
+    || ("text" in value && "size" in value) || isPair(value);
+  if (isLeaf) return make("div", "leaf", name, make("span", kindOf(value), literal(value)));
+  const entries = Object.entries(value);
+  const isList = Array.isArray(value);
+  const summary = make("summary", "", name, make("span", "other", entries.length ? `${isList ? "[" : "{"} ${entries.length} ${isList ? "]" : "}"}` : isList ? "[]" : "{}"));
+  const node = make("details", "", summary, ...entries.map(([each, inner]) => branch(isList ? "" : each, inner, depth + 1)));
+  node.open = depth < 1 || (entries.length <= 12 && depth < 3);
+  return node;
+}
+
+function isPair(value) {
+  return Array.isArray(value) && value.length === 2 && value.every((each) => each === null || typeof each !== "object" || "bytes" in each);
+}
+
+function kindOf(value) {
+  if (value === null || typeof value === "number" || typeof value === "boolean") return "other";
+  return typeof value === "object" && "bytes" in value ? "bytes" : "text";
+}
+
+function literal(value) {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `(${value.map(literal).join(", ")})`;
+  if (typeof value === "object" && "repr" in value) return value.repr;
+  if (typeof value === "number" || value === "(masked)") return String(value);
+  const quoted = plain(value).replace(/[\\']/g, "\\$&").replace(/\r/g, "\\r").replace(/\n/g, "\\n").replace(/\t/g, "\\t")
+    .replace(/[\x00-\x1f\x7f-\x9f]/g, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`);
+  const more = value.size ? `… ${value.size.toLocaleString("en")} in all` : "";
+  return `${typeof value === "object" && "bytes" in value ? "b" : ""}'${quoted.slice(0, 400)}${quoted.length > 400 ? "…" : ""}'${more}`;
+}
+
+/* ---- the state machines ------------------------------------------------------------------------------------- */
+
+/* Of h11, as its documentation draws them, and of wsproto: states with their place, and the ways between. */
+const MACHINES = {
+  client: {
+    title: "The client, as h11 sees it",
+    nodes: { IDLE: [0, 0], SEND_BODY: [1, 0], DONE: [2, 0], ERROR: [0, 1], MIGHT_SWITCH_PROTOCOL: [1, 1], MUST_CLOSE: [2, 1],
+      SWITCHED_PROTOCOL: [1, 2], CLOSED: [2, 2] },
+    ways: ["IDLE SEND_BODY", "SEND_BODY DONE", "DONE MUST_CLOSE", "MUST_CLOSE CLOSED", "SEND_BODY MIGHT_SWITCH_PROTOCOL",
+      "MIGHT_SWITCH_PROTOCOL SWITCHED_PROTOCOL", "DONE IDLE"],
+  },
+  server: {
+    title: "The server, as h11 sees us",
+    nodes: { IDLE: [0, 0], SEND_RESPONSE: [1, 0], SEND_BODY: [2, 0], ERROR: [0, 1], SWITCHED_PROTOCOL: [1, 1], DONE: [2, 1],
+      CLOSED: [1, 2], MUST_CLOSE: [2, 2] },
+    ways: ["IDLE SEND_RESPONSE", "SEND_RESPONSE SEND_BODY", "SEND_BODY DONE", "DONE MUST_CLOSE", "MUST_CLOSE CLOSED",
+      "SEND_RESPONSE SWITCHED_PROTOCOL", "DONE IDLE"],
+  },
+  websocket: {
+    title: "The WebSocket, as wsproto sees it",
+    nodes: { OPEN: [0, 0], REMOTE_CLOSING: [1, 0], LOCAL_CLOSING: [0, 1], CLOSED: [1, 1] },
+    ways: ["OPEN REMOTE_CLOSING", "OPEN LOCAL_CLOSING", "REMOTE_CLOSING CLOSED", "LOCAL_CLOSING CLOSED"],
+  },
+};
+const BOX = { width: 100, height: 26, right: 120, down: 40 };
+
+const states = {
+  shown: "",
+
+  /** The states after the record of that index, and which they had before. */
+  show(records, last) {
+    const passed = { client: [], server: [], websocket: [] };
+    for (const { states: after } of records.slice(0, last + 1)) {
+      for (const [machine, state] of Object.entries(after ?? {})) {
+        if (passed[machine]?.at(-1) !== state) passed[machine]?.push(state);
+      }
+    }
+    const machines = passed.websocket.length ? ["websocket"] : passed.client.length ? ["client", "server"] : [];
+    drawLanes(passed.websocket.length ? "wsproto" : "h11");
+    const shown = JSON.stringify([machines, passed]);
+    if (shown === this.shown) return;
+    this.shown = shown;
+    $("states").replaceChildren(...machines.map((machine) => figure(machine, passed[machine])));
+  },
+};
+
+function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function figure(name, passed) {
+  const { title, nodes, ways } = MACHINES[name];
+  const places = Object.values(nodes);
+  const width = Math.max(...places.map(([column]) => column)) * BOX.right + BOX.width + 4;
+  const height = Math.max(...places.map(([, row]) => row)) * BOX.down + BOX.height + 18;
+  const tip = svg("marker", { id: `tip-${name}`, viewBox: "0 0 6 6", refX: 5, refY: 3, markerWidth: 6, markerHeight: 6, orient: "auto" },
+    svg("path", { d: "M0 0L6 3L0 6z" }));
+  const lines = ways.map((way) => svg("path", { d: curve(...way.split(" ").map((each) => nodes[each])), "marker-end": `url(#tip-${name})` }));
+  const boxes = Object.entries(nodes).map(([state, [column, row]]) => {
+    const kind = passed.at(-1) === state ? "lit" : passed.includes(state) ? "passed" : "";
+    const x = column * BOX.right + 2, y = row * BOX.down + 14;
+    return svg("g", { class: kind, "data-state": state }, svg("rect", { x, y, width: BOX.width, height: BOX.height }), words(state, x, y));
+  });
+  const caption = make("figcaption", "", `${title}: ${passed.at(-1)}`);
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": caption.textContent }, svg("defs", {}, tip), ...lines, ...boxes);
+  picture.style.maxWidth = `${width * 1.05}px`;
+  return make("figure", "", caption, picture);
+}
+
+/** A state's name in the middle of its box, on two lines where it is long. */
+function words(state, x, y) {
+  const parts = state.length > 16 ? [state.slice(0, state.lastIndexOf("_") + 1), state.slice(state.lastIndexOf("_") + 1)] : [state];
+  return svg("text", {}, ...parts.map((part, index) => {
+    const span = svg("tspan", { x: x + BOX.width / 2, y: y + BOX.height / 2 + 3 + (index - (parts.length - 1) / 2) * 9.5 });
+    span.textContent = part;
+    return span;
+  }));
+}
+
+/** The way from one box to another: straight to a neighbour, above all of them back to the beginning. */
+function curve([fromColumn, fromRow], [toColumn, toRow]) {
+  const x = (column) => column * BOX.right + 2, y = (row) => row * BOX.down + 14;
+  if (toColumn > fromColumn) return `M${x(fromColumn) + BOX.width} ${y(fromRow) + 13}L${x(toColumn)} ${y(toRow) + 13}`;
+  if (toColumn === fromColumn) return `M${x(fromColumn) + 50} ${y(fromRow) + BOX.height}L${x(toColumn) + 50} ${y(toRow)}`;
+  if (fromColumn - toColumn === 1) return `M${x(fromColumn)} ${y(fromRow) + 13}L${x(toColumn) + BOX.width} ${y(toRow) + 13}`;
+  const above = fromRow ? y(fromRow) + 2 : 4;
+  if (fromRow) return `M${x(fromColumn)} ${y(fromRow) + 6}L${x(toColumn) + BOX.width} ${y(toRow) + BOX.height - 4}`;
+  return `M${x(fromColumn) + 50} ${y(fromRow)}V${above}H${x(toColumn) + 50}V${y(toRow)}`;
+}
+
+/* ---- where records come from -------------------------------------------------------------------------------- */
+
+const recorded = $("records");
+const live = recorded === null;
+let paused = false;
+let held = []; // messages that came while it was paused
+
+function take(text) {
+  for (const each of text.split("\n")) {
+    if (!each) continue;
+    const record = JSON.parse(each);
+    if ("trace" in record) begin(record);
+    else if (trace.add(record) === diagram.exchange) soon(diagram);
+  }
+  soon(list);
+}
+
+function begin(head) {
+  trace.clear();
+  trace.head = head;
+  list.chosen = null;
+  diagram.show(null);
+  document.title = `${head.app ?? "miniasgi"} – inspector`;
+}
+
+function say(text, name = "") {
+  $("connection").textContent = text;
+  $("connection").className = name;
+}
+
+function connect() {
+  const url = new URL(`records${location.search}`, location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  const socket = new WebSocket(url);
+  socket.onopen = () => say("Live", "live");
+  socket.onmessage = ({ data }) => {
+    if (!paused) return take(data);
+    held.push(data);
+    showPause();
+  };
+  socket.onclose = () => {
+    say("The server is not there; what was seen stays. Trying again …", "lost");
+    setTimeout(connect, 1000);
+  };
+}
+
+function pause(on) {
+  paused = on;
+  if (!on) held.splice(0).forEach(take);
+  showPause();
+}
+
+function showPause() {
+  const count = held.reduce((sum, each) => sum + each.split("\n").length, 0);
+  $("pause").setAttribute("aria-pressed", String(paused));
+  $("pause").textContent = paused ? `Go on${count ? ` (${count.toLocaleString("en")} more)` : ""}` : "Pause";
+}
+
+/* ---- hands on it -------------------------------------------------------------------------------------------- */
+
+function back() {
+  if ($("side").classList.contains("opened")) {
+    $("side").classList.remove("opened");
+    diagram.chosen = -1;
+    details.show(null);
+    soon(diagram);
+    $("diagram").focus();
+  } else {
+    $("exchange").classList.remove("opened");
+    $("list").focus();
+  }
+}
+
+function move(step) {
+  if (document.activeElement === $("diagram") && diagram.exchange) diagram.choose(diagram.chosen + step);
+  else list.move(step);
+}
+
+function open() {
+  if (document.activeElement === $("diagram")) {
+    if (diagram.exchange) diagram.choose(Math.max(diagram.chosen, 0));
+  } else if (list.chosen) {
+    $("exchange").classList.add("opened");
+    $("diagram").focus();
+    if (diagram.chosen < 0) diagram.choose(0);
+  } else list.move(0);
+}
+
+function theme() {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+}
+
+const KEYS = {
+  j: () => move(1), ArrowDown: () => move(1), k: () => move(-1), ArrowUp: () => move(-1),
+  Enter: open, ArrowRight: open, Escape: back, ArrowLeft: back,
+  "/": () => $("filter").focus(), p: () => live && pause(!paused), t: theme, "?": () => $("help").showModal(),
+};
+
+function onKey(event) {
+  const typing = event.target === $("filter");
+  if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  if (typing && !["Escape", "ArrowDown", "Enter"].includes(event.key)) return;
+  if (event.target.closest("button, a, summary") && event.key === "Enter") return;
+  const act = KEYS[event.key];
+  if (!act) return;
+  event.preventDefault();
+  if (typing) $("list").focus();
+  act();
+}
+
+function start() {
+  list.rows = new Rows($("list"), 46, drawItem);
+  diagram.rows = new Rows($("diagram"), 32, drawRow);
+  drawLanes("h11");
+  document.addEventListener("keydown", onKey);
+  $("filter").addEventListener("input", () => soon(list));
+  $("list").addEventListener("scroll", () => { list.follows = list.rows.atEnd; }, { passive: true });
+  $("list").addEventListener("click", ({ target }) => {
+    const item = target.closest(".item");
+    if (item) list.choose(list.rows.items[item.dataset.index]);
+  });
+  $("diagram").addEventListener("click", ({ target }) => {
+    const row = target.closest("[data-record]");
+    if (row) diagram.choose(Number(row.dataset.record));
+  });
+  $("pause").onclick = () => pause(!paused);
+  $("clear").onclick = () => { trace.clear(); list.chosen = null; diagram.show(null); soon(list); };
+  $("theme").onclick = theme;
+  $("keys").onclick = () => $("help").showModal();
+  $("back").onclick = $("close").onclick = back;
+  $("export").href = `export.html${location.search}`;
+  if (live) {
+    say("Connecting …");
+    connect();
+    soon(list);
+    return;
+  }
+  $("pause").hidden = $("clear").hidden = $("export").hidden = true;
+  take(recorded.textContent);
+  say(`Recorded ${new Date(trace.head.began).toLocaleString()} by miniasgi ${trace.head.miniasgi}`);
+  const first = trace.exchanges.find((each) => each.number) ?? trace.exchanges[0];
+  list.render();
+  if (first) list.choose(first, trace.exchanges.length === 1);
+}
+
+start();

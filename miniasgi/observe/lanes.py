@@ -1,6 +1,6 @@
-"""Lanes: records as lines of text, for a terminal, each lane in a place of its own.
+r"""Lanes: records as lines of text, for a terminal, each lane in a place of its own.
 
-      0.21  #1   ▶┊┊┊ bytes  78 bytes: GET /hello HTTP/1.1␍␊Host: 127.0.0.1:8000␍␊…
+      0.21  #1   ▶┊┊┊ bytes  78 bytes: GET /hello HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n…
       0.40  #1   ┊▶┊┊ h11    Request GET /hello, 4 headers
       0.52  #1   ┊┊┊▶ app    called: http GET /hello
 
@@ -219,7 +219,7 @@ def visible(data: Any) -> str:
     )
 
 
-CONTROLS = {"\r": "␍", "\n": "␊", "\t": "␉"}
+CONTROLS = {"\r": "\\r", "\n": "\\n", "\t": "\\t"}
 
 
 def address(value: Any) -> str:

@@ -60,9 +60,10 @@ class Record(NamedTuple):
 ALWAYS = ("at", "connection", "lane", "name")
 
 
-def header(began: str) -> str:
-    """The first line of a file of records; `began` is when the trace did, as ISO 8601 has it."""
-    about = {"trace": 1, "miniasgi": __version__, "python": platform.python_version(), "began": began}
+def header(began: str, app: str) -> str:
+    """The first line of a file of records: when it began, as ISO 8601 has it, and the application's name."""
+    about = {"trace": 1, "miniasgi": __version__, "python": platform.python_version()}
+    about |= {"began": began, "app": app}
     return json.dumps(about, separators=(",", ":"))
 
 
