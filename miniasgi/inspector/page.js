@@ -319,9 +319,9 @@ const list = {
     const count = wanted ? `${shown.length.toLocaleString("en")} of ${trace.exchanges.length.toLocaleString("en")}`
       : trace.exchanges.length.toLocaleString("en");
     $("count").textContent = trace.dropped ? `${count}, ${trace.dropped.toLocaleString("en")} older dropped` : count;
-    const empty = shown.length === 0;
-    $("empty").hidden = !empty;
-    if (empty) $("empty").replaceChildren(...(wanted && trace.exchanges.length ? ["Nothing matches the filter."] : hint()));
+    $("empty").hidden = !wanted || shown.length > 0;
+    $("unchosen").textContent = trace.exchanges.some((each) => each.number) ? CHOOSE
+      : `${trace.head?.app ? `${trace.head.app} is served. ` : ""}Waiting for the first request.`;
     this.rows.show(shown);
     if (this.follows && !this.chosen) this.rows.reveal(shown.length - 1);
   },
@@ -343,14 +343,13 @@ const list = {
   },
 };
 
-function hint() {
-  const served = trace.head?.app ? `${trace.head.app} is served. ` : "";
-  return [`${served}Waiting for the first request.`, make("code", "", "curl http://127.0.0.1:8000/")];
-}
+const CHOOSE = "Choose an exchange to see what passes between its client and the application.";
+
+const ABOUT = { lifespan: "the application's startup and shutdown", connection: "nothing was asked yet" };
 
 function drawItem(exchange, index) {
   const [words, name] = exchange.outcome;
-  const about = exchange.error || `#${exchange.number || "–"} · connection ${exchange.connection || "–"}`
+  const about = exchange.error || ABOUT[exchange.kind] || `#${exchange.number} · connection ${exchange.connection}`
     + (exchange.came || exchange.went ? ` · ↑ ${exchange.came.toLocaleString("en")} ↓ ${exchange.went.toLocaleString("en")}` : "");
   const item = make("div", exchange.number ? "item" : "item quiet",
     make("span", "method", exchange.method), make("span", "path", visible(exchange.path, 400)),
@@ -452,9 +451,9 @@ const diagram = {
 
   choose(index) {
     this.chosen = Math.min(Math.max(index, 0), this.exchange.records.length - 1);
-    this.rows.reveal(this.items.findIndex((each) => each.index === this.chosen));
     details.show(this.exchange.records[this.chosen]);
-    $("side").classList.add("opened");
+    $("side").classList.add("opened"); // which may take room of the diagram
+    this.rows.reveal(this.items.findIndex((each) => each.index === this.chosen));
     soon(this);
   },
 };
@@ -512,7 +511,7 @@ function drawLanes(protocol) {
 
 const details = {
   show(record) {
-    $("details").replaceChildren(...(record ? this.parts(record) : []));
+    $("details").replaceChildren(...(record ? this.parts(record) : diagram.exchange ? [make("p", "", "An arrow opens to what it carries.")] : []));
     $("details").scrollTop = 0;
   },
 

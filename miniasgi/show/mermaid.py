@@ -45,7 +45,7 @@ def arrow(record: Record) -> str:
 
 
 def label(text: str) -> str:
-    """As a diagram may have it: a semicolon would end the line, and a number sign begin a character's name."""
+    """As a diagram may have it: a semicolon ends a line there, a number sign begins a character's name."""
     return "".join(ENTITIES.get(each, each) for each in cut(text, WIDTH))
 
 
