@@ -9,6 +9,7 @@ from websockets.sync.client import connect as connect_websocket_blocking
 
 from miniasgi import Config, Server
 from miniasgi.observe import recording
+from miniasgi.observe.trace import Trace
 from miniasgi.testing import connect, serve
 from tests.applications import echo, respond
 from tests.protocol.test_cuts import CORPUS
@@ -292,19 +293,23 @@ async def test_a_recorded_client_reads_the_same_bytes_and_the_application_the_sa
                 return
         await respond(send, repr(message).encode())
 
-    both = []
-    for recorded in (False, True):
+    config = Config(port=0, access_log=False, lifespan="off")
+    records = []
+    trace = Trace(records.append)
+    ways = []
+    for served in (
+        Server(app, config),
+        Server(trace.of_application(app), config, first=trace.first),
+        serve(app, lifespan="off", errors="ignore"),
+    ):
         heard = []
-        if recorded:
-            async with serve(app, lifespan="off", errors="ignore") as server:
-                data = await told(server, server.port, CORPUS[name])
-        else:
-            async with Server(app, Config(port=0, access_log=False, lifespan="off")) as server:
-                data = await told(server, server.port, CORPUS[name])
+        async with served as server:
+            data = await told(server, server.port, CORPUS[name])
         lines = [line for line in data.split(b"\r\n") if not line.startswith(b"date: ")]
-        both.append((lines, heard))
-    assert both[0] == both[1]
-    assert both[0][0] != [b""]
+        ways.append((lines, heard))
+    assert ways[0] == ways[1] == ways[2]
+    assert ways[0][0] != [b""]
+    assert "".join(each.content["bytes"] for each in records if each.name == "write").encode("latin-1") != b""
 
 
 async def test_many_clients_at_once_have_an_exchange_each():
