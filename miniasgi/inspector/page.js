@@ -17,7 +17,7 @@ function make(tag, name, ...content) {
 
 /* ---- records, and the exchanges that they are of ------------------------------------------------------------ */
 
-const MOST = 20000; // exchanges that are kept
+const MOST = 20000; // exchanges that are kept, and records of each
 
 class Exchange {
   constructor(key, record) {
@@ -25,6 +25,7 @@ class Exchange {
     this.number = record.exchange ?? 0;
     this.connection = record.connection;
     this.records = [];
+    this.dropped = 0; // how many of its first records are not kept any more
     this.began = record.at;
     this.ended = record.at;
     this.kind = key === "life" ? "lifespan" : this.number ? "http" : "connection";
@@ -39,7 +40,12 @@ class Exchange {
 
   add(record) {
     this.records.push(record);
-    this.ended = record.at;
+    if (this.records.length > MOST) {
+      this.records.splice(0, MOST / 10);
+      this.dropped += MOST / 10;
+    }
+    const isTransports = record.lane === "bytes" && !CARRIES.has(record.name);
+    if (!isTransports || !this.over) this.ended = record.at; // the connection may be kept alive long after it
     const content = record.content ?? {};
     switch (`${record.lane} ${record.way ?? ""} ${record.name}`) {
       case "events in Request":
@@ -71,7 +77,7 @@ class Exchange {
         break;
       case "bytes in data_received":
         this.came += size(content);
-        if (this.path === "…") this.path = plain(content).split("\r\n", 1)[0].slice(0, 200); // until it is read, if it can be
+        if (this.path === "…") this.readLine(plain(content).split("\r\n", 1)[0].slice(0, 200));
         break;
       case "bytes out write":
         this.went += size(content);
@@ -83,6 +89,12 @@ class Exchange {
     }
   }
 
+  /** The request line as it came: h11 may never say what it is. */
+  readLine(text) {
+    const parts = /^([A-Z]+) (\S+) HTTP\/\d/.exec(text);
+    [this.method, this.path] = parts ? parts.slice(1) : ["…", text];
+  }
+
   /** [words, class] of how it ended, or stands. */
   get outcome() {
     if (this.kind === "connection") return [this.over ? "closed" : "silent", ""];
@@ -92,8 +104,9 @@ class Exchange {
         : this.left ? ["left", "moved"] : ["open", "open"];
     }
     if (this.left) return ["left", "moved"];
+    if (this.error && this.status < 500) return ["raised", "wrong"];
     if (this.status === null) return ["running", "open"];
-    return [String(this.status), this.status < 300 ? "good" : this.status < 400 ? "moved" : "wrong"];
+    return [String(this.status), this.status < 300 ? "good" : this.status < 500 ? "moved" : "wrong"];
   }
 
   get running() {
@@ -104,6 +117,8 @@ class Exchange {
     return `${this.method} ${this.path} ${this.outcome[0]} ${this.error}`.toLowerCase();
   }
 }
+
+const CARRIES = new Set(["data_received", "write"]); // the records of the transport that have bytes
 
 const trace = {
   head: null,
@@ -172,7 +187,7 @@ function milliseconds(us) {
   return `${(us / 1000).toFixed(us < 10000 ? 2 : 1)} ms`;
 }
 
-const CONTROLS = { "\r": "\\r", "\n": "\\n", "\t": "\\t" };
+const CONTROLS = { __proto__: null, "\r": "\\r", "\n": "\\n", "\t": "\\t" };
 
 /** On one line, with what cannot be seen made visible. */
 function visible(text, most = 160) {
@@ -187,6 +202,7 @@ function amount(value) {
 }
 
 const TRANSPORT = {
+  __proto__: null,
   eof_received: "ends its side",
   connection_lost: "connection over",
   write_eof: "we end our side",
@@ -201,7 +217,7 @@ const TRANSPORT = {
 /** [the name, the rest] of a record in words. */
 function said(record) {
   const { name, lane } = record;
-  const content = record.content ?? {};
+  const content = Object(record.content); // what is no object has no words
   if (lane === "bytes") {
     if (name === "connection_made") return ["connects", address(content.peername)];
     if ("bytes" in content) return [counted(size(content), "byte"), visible(content.bytes)];
@@ -345,7 +361,7 @@ const list = {
 
 const CHOOSE = "Choose an exchange to see what passes between its client and the application.";
 
-const ABOUT = { lifespan: "the application's startup and shutdown", connection: "nothing was asked yet" };
+const ABOUT = { __proto__: null, lifespan: "the application's startup and shutdown", connection: "nothing was asked yet" };
 
 function drawItem(exchange, index) {
   const [words, name] = exchange.outcome;
@@ -363,12 +379,14 @@ function drawItem(exchange, index) {
 }
 
 const KINDS = {
+  __proto__: null,
   ws: (each) => each.kind === "websocket",
   running: (each) => each.running,
   error: (each) => Boolean(each.error) || each.status >= 500,
   left: (each) => each.left,
 };
 const FIELDS = {
+  __proto__: null,
   status: (each, value) => each.outcome[0].startsWith(value),
   method: (each, value) => each.method.toLowerCase() === value,
   conn: (each, value) => String(each.connection) === value,
@@ -396,21 +414,29 @@ const GAP = 3000; // µs without a record that are shown as a gap
 const diagram = {
   rows: null,
   exchange: null,
-  items: [], // {record, index, waits} or {gap}
+  items: [], // {record, index, waits, held} or {gap, waits, held}
   taken: 0, // how many records are in the items
+  dropped: 0, // how many are not there any more
+  held: new Set(), // the directions in which the transport is paused: backpressure
   waiting: new Set(), // the calls in which the application waits
   chosen: -1, // the index of a record
 
   show(exchange) {
     this.exchange = exchange;
-    this.items = [];
-    this.taken = 0;
-    this.waiting = new Set();
-    this.chosen = -1;
+    this.begin();
     this.rows.scroller.scrollTop = 0;
     $("side").classList.remove("opened");
     details.show(null);
     this.render();
+  },
+
+  begin() {
+    this.items = [];
+    this.taken = 0;
+    this.dropped = this.exchange?.dropped ?? 0;
+    this.waiting = new Set();
+    this.held = new Set();
+    this.chosen = -1;
   },
 
   render() {
@@ -418,7 +444,8 @@ const diagram = {
     $("title").hidden = $("export-one").hidden = !this.exchange;
     if (!this.exchange) return this.rows.show([]);
     const follows = this.rows.atEnd && this.taken > 0;
-    const { records } = this.exchange;
+    const { records, dropped } = this.exchange;
+    if (dropped !== this.dropped) this.begin();
     for (; this.taken < records.length; this.taken++) this.take(records[this.taken], records[this.taken - 1]);
     this.rows.show(this.items);
     if (follows && this.chosen < 0) this.rows.reveal(this.items.length - 1);
@@ -428,13 +455,19 @@ const diagram = {
 
   take(record, before) {
     const passed = before ? record.at - before.at : 0;
-    if (passed > GAP) this.items.push({ gap: passed, waits: this.waiting.size > 0 });
+    if (passed > GAP) this.items.push({ gap: passed, ...this.bars });
     const call = /^waits in (\w+)\(\)$/.exec(record.name);
     if (call) this.waiting.add(call[1]);
     else if (record.lane === "asgi" && record.way === "in") this.waiting.delete(record.name.startsWith("send()") ? "send" : "receive");
     else if (record.name === "send() returned") this.waiting.delete("send");
     else if (record.lane === "app" && record.way === "out") this.waiting.clear();
-    this.items.push({ record, index: this.taken, waits: this.waiting.size > 0 });
+    const flow = /^(pause|resume)_(\w+)$/.exec(record.name);
+    if (flow) this.held[flow[1] === "pause" ? "add" : "delete"](flow[2]);
+    this.items.push({ record, index: this.taken, ...this.bars });
+  },
+
+  get bars() {
+    return { waits: this.waiting.size > 0, held: this.held.size > 0 };
   },
 
   renderTitle() {
@@ -445,7 +478,9 @@ const diagram = {
       make("strong", "", `${exchange.method} ${visible(exchange.path, 400)}`),
       make("span", "", make("b", `status ${name}`, words), ` · ${milliseconds(exchange.ended - exchange.began)}`,
         exchange.number ? ` · #${exchange.number}, connection ${exchange.connection}` : "", peer ? ` from ${peer}` : ""));
-    $("export-one").href = `export.html${location.search}&exchange=${exchange.number}`;
+    const href = new URL(`export.html${location.search}`, location.href);
+    href.searchParams.set("exchange", exchange.number);
+    $("export-one").href = href;
     $("export-one").hidden = !live || !exchange.number;
   },
 
@@ -458,13 +493,16 @@ const diagram = {
   },
 };
 
-function stems(waits) {
-  const found = AT.map((at) => { const stem = make("i", "stem"); stem.style.left = `${at}%`; return stem; });
-  if (waits) {
-    const bar = make("i", "wait");
-    bar.style.left = `${AT[4]}%`;
-    found.push(bar);
-  }
+function standing(name, lane) {
+  const bar = make("i", name);
+  bar.style.left = `${AT[lane]}%`;
+  return bar;
+}
+
+function stems({ waits, held }) {
+  const found = AT.map((_, lane) => standing("stem", lane));
+  if (waits) found.push(standing("wait", 4));
+  if (held) found.push(standing("held", 1));
   return found;
 }
 
@@ -472,11 +510,11 @@ function drawRow(item) {
   const { record } = item;
   if (!record) {
     const label = make("span", "label", `${milliseconds(item.gap)} later`);
-    return make("div", "row gap", make("div", "", ...stems(item.waits), label));
+    return make("div", "row gap", make("div", "", ...stems(item), label));
   }
   const wrong = /raised|Error$|^refused$|^abort$/.test(record.name);
   const row = make("div", wrong ? "row wrong" : "row", make("time", "", ((record.at - diagram.exchange.began) / 1000).toFixed(2)),
-    make("div", record.lane, ...stems(item.waits), ...arrow(record)));
+    make("div", record.lane, ...stems(item), ...arrow(record)));
   row.setAttribute("role", "option");
   row.setAttribute("aria-selected", String(item.index === diagram.chosen));
   row.dataset.record = item.index;
@@ -537,11 +575,20 @@ function pre(text, name = "text") {
   return make("pre", name, text);
 }
 
+/** Bytes as the text that they are in UTF-8, of which the end may be cut; else each as the character of its number. */
+function decoded(text) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(Uint8Array.from(text, (each) => each.charCodeAt(0)), { stream: true });
+  } catch {
+    return text;
+  }
+}
+
 /** Bytes, or a text, as what they are: hex and characters, and lines. */
 function bytes(value) {
   const isText = typeof value === "string" || !("bytes" in value);
   const text = plain(value);
-  const parts = [make("h3", "", "Text"), pre(text.replace(/\r/g, "\\r").replace(/\n/g, "\\n\n").replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "·"))];
+  const parts = [make("h3", "", "Text"), pre((isText ? text : decoded(text)).replace(/\r/g, "\\r").replace(/\n/g, "\\n\n").replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "·"))];
   if (!isText) parts.push(make("h3", "", "Bytes"), pre(dump(text), ""));
   if (value.size) parts.push(make("p", "", `Cut: the first ${text.length.toLocaleString("en")} of ${value.size.toLocaleString("en")}.`));
   return parts;
@@ -699,7 +746,7 @@ let held = []; // messages that came while it was paused
 
 function take(text) {
   for (const each of text.split("\n")) {
-    if (!each) continue;
+    if (!each.trim()) continue;
     const record = JSON.parse(each);
     if ("trace" in record) begin(record);
     else if (trace.add(record) === diagram.exchange) soon(diagram);
@@ -785,6 +832,7 @@ function theme() {
 }
 
 const KEYS = {
+  __proto__: null,
   j: () => move(1), ArrowDown: () => move(1), k: () => move(-1), ArrowUp: () => move(-1),
   Enter: open, ArrowRight: open, Escape: back, ArrowLeft: back,
   "/": () => $("filter").focus(), p: () => live && pause(!paused), t: theme, "?": () => $("help").showModal(),
