@@ -256,6 +256,56 @@ function saidMessage(content) {
     .map(([key, value]) => `${key} ${plain(value)}`).join(", ");
 }
 
+/* What a record means, for who learns the protocols by looking at them. */
+const MEANING = {
+  __proto__: null,
+  connection_made: "A client has connected; asyncio has made a transport for its socket.",
+  data_received: "The transport has read these bytes from the socket, and hands them on as they came, cut anywhere.",
+  write: "These bytes are given to the transport, which sends them as fast as the client takes them.",
+  eof_received: "The client sends nothing any more. It may still wait for an answer.",
+  connection_lost: "The socket is closed; nothing passes any more.",
+  write_eof: "The server sends nothing any more, and waits for the client to close.",
+  close: "The server closes once all that was written is sent.",
+  abort: "The server closes at once; what is not sent is lost.",
+  pause_writing: "Backpressure: the client takes less than is written, so that send() waits.",
+  resume_writing: "What was written has gone out, so that send() returns.",
+  pause_reading: "Backpressure: the application takes less than comes, so that nothing is read, and TCP lets the client wait.",
+  resume_reading: "The application has taken what came, and the server reads on.",
+  Request: "h11 has read a request line and header fields whole. The body is still to come.",
+  Data: "A piece of a body, as h11 sees it: without the framing, which is Content-Length or chunks.",
+  EndOfMessage: "The body is complete; of a message without a body, its head was all.",
+  Response: "h11 makes a status line and header fields of this.",
+  InformationalResponse: "An answer before the answer: 100 asks for the body, 101 makes the connection a WebSocket's.",
+  TextMessage: "A text message of the WebSocket, or a part of one: wsproto has unmasked and decompressed it.",
+  BytesMessage: "A binary message of the WebSocket, or a part of one.",
+  Ping: "A frame that asks whether the other side is there. It is answered with a Pong.",
+  Pong: "The answer to a Ping.",
+  CloseConnection: "A close frame. The one who gets it first answers with another, and then the connection is closed (RFC 6455 section 7).",
+  refused: "The server answers by itself.",
+  called: "The application is called with a scope, receive and send: once for each request, WebSocket or lifespan.",
+  returned: "The call of the application is over.",
+  raised: "The application has raised. If no response was begun, the server answers with 500.",
+  "waits in receive()": "The application awaits receive(), and there is nothing yet that it could be given.",
+  "waits in send()": "The application awaits send(), which returns when there is room for more.",
+  "send() returned": "There is room again, and the application goes on.",
+  "send() raised": "There is nobody left to send to.",
+  "http.request": "receive() returns a piece of the request's body; with more_body there will be another.",
+  "http.disconnect": "receive() says that the client has left, or that the response is complete.",
+  "http.response.start": "send() is given status and headers. They go out with the first piece of the body.",
+  "http.response.body": "send() is given a piece of the response's body; without more_body it is the last.",
+  "websocket.connect": "receive() says that a client asks for a WebSocket. The application accepts, or closes.",
+  "websocket.accept": "The application agrees: the server answers with 101.",
+  "websocket.receive": "receive() returns a whole message of the client.",
+  "websocket.send": "send() is given a message for the client.",
+  "websocket.close": "The application closes; before it has accepted, that is a 403.",
+  "websocket.disconnect": "receive() says that the WebSocket is closed, and with which code.",
+  "lifespan.startup": "The server is about to start: the application may open what it needs.",
+  "lifespan.startup.complete": "The application is ready: the server accepts connections.",
+  "lifespan.startup.failed": "The application cannot start, and the server does not either.",
+  "lifespan.shutdown": "All connections are closed: the application may close what it has opened.",
+  "lifespan.shutdown.complete": "The application is done: the server ends.",
+};
+
 /** The source of the application's line: what stands behind its place. */
 function line(app) {
   return app.slice(app.indexOf(": ") + 1).trim() || app;
@@ -265,7 +315,7 @@ function line(app) {
 
 class Rows {
   constructor(scroller, height, draw) {
-    this.scroller = scroller;
+    this.scroller = scroller; // a listbox: the chosen row is its active descendant
     this.height = height;
     this.draw = draw; // (item, index) → an element
     this.items = [];
@@ -290,9 +340,14 @@ class Rows {
     for (let index = first; index < last; index++) {
       const element = this.draw(this.items[index], index);
       element.style.top = `${index * this.height}px`;
+      element.id = `${this.scroller.id}-${index}`;
+      element.setAttribute("aria-posinset", index + 1);
+      element.setAttribute("aria-setsize", this.items.length);
       elements.push(element);
     }
     this.stage.replaceChildren(...elements);
+    const active = elements.find((each) => each.getAttribute("aria-selected") === "true");
+    this.scroller.setAttribute("aria-activedescendant", active?.id ?? "");
   }
 
   get atEnd() {
@@ -510,7 +565,9 @@ function drawRow(item) {
   const { record } = item;
   if (!record) {
     const label = make("span", "label", `${milliseconds(item.gap)} later`);
-    return make("div", "row gap", make("div", "", ...stems(item), label));
+    const row = make("div", "row gap", make("div", "", ...stems(item), label));
+    row.setAttribute("role", "presentation");
+    return row;
   }
   const wrong = /raised|Error$|^refused$|^abort$/.test(record.name);
   const row = make("div", wrong ? "row wrong" : "row", make("time", "", ((record.at - diagram.exchange.began) / 1000).toFixed(2)),
@@ -558,6 +615,7 @@ const details = {
     const parts = [make("h2", record.lane, name === record.name ? name : `${name} (${record.name})`),
       make("p", "", `${milliseconds(record.at - diagram.exchange.began)} after the beginning`
         + (record.took ? `; the application had waited for ${milliseconds(record.took)}` : ""))];
+    if (MEANING[record.name]) parts.push(make("p", "meaning", MEANING[record.name]));
     const { content } = record;
     if (content && typeof content === "object" && "bytes" in content && record.lane === "bytes") parts.push(...bytes(content));
     else if (content !== undefined && content !== null) parts.push(make("h3", "", "Content"), tree(content));
@@ -664,8 +722,8 @@ const MACHINES = {
   },
   websocket: {
     title: "The WebSocket, as wsproto sees it",
-    nodes: { OPEN: [0, 0], REMOTE_CLOSING: [1, 0], LOCAL_CLOSING: [0, 1], CLOSED: [1, 1] },
-    ways: ["OPEN REMOTE_CLOSING", "OPEN LOCAL_CLOSING", "REMOTE_CLOSING CLOSED", "LOCAL_CLOSING CLOSED"],
+    nodes: { CONNECTING: [0, 0], OPEN: [1, 0], REMOTE_CLOSING: [2, 0], REJECTING: [0, 1], LOCAL_CLOSING: [1, 1], CLOSED: [2, 1] },
+    ways: ["CONNECTING OPEN", "CONNECTING REJECTING", "OPEN REMOTE_CLOSING", "OPEN LOCAL_CLOSING", "REMOTE_CLOSING CLOSED", "LOCAL_CLOSING CLOSED"],
   },
 };
 const BOX = { width: 100, height: 26, right: 120, down: 40 };
@@ -680,6 +738,9 @@ const states = {
       for (const [machine, state] of Object.entries(after ?? {})) {
         if (passed[machine]?.at(-1) !== state) passed[machine]?.push(state);
       }
+    }
+    for (const machine of Object.keys(passed)) {
+      if (passed[machine].length) passed[machine].unshift(Object.keys(MACHINES[machine].nodes)[0]); // of which no record tells
     }
     const machines = passed.websocket.length ? ["websocket"] : passed.client.length ? ["client", "server"] : [];
     drawLanes(passed.websocket.length ? "wsproto" : "h11");
@@ -704,7 +765,8 @@ function figure(name, passed) {
   const height = Math.max(...places.map(([, row]) => row)) * BOX.down + BOX.height + 18;
   const tip = svg("marker", { id: `tip-${name}`, viewBox: "0 0 6 6", refX: 5, refY: 3, markerWidth: 6, markerHeight: 6, orient: "auto" },
     svg("path", { d: "M0 0L6 3L0 6z" }));
-  const lines = ways.map((way) => svg("path", { d: curve(...way.split(" ").map((each) => nodes[each])), "marker-end": `url(#tip-${name})` }));
+  const taken = new Set(passed.slice(1).map((state, index) => `${passed[index]} ${state}`));
+  const lines = ways.map((way) => svg("path", { class: taken.has(way) ? "passed" : "", d: curve(...way.split(" ").map((each) => nodes[each])), "marker-end": `url(#tip-${name})` }));
   const boxes = Object.entries(nodes).map(([state, [column, row]]) => {
     const kind = passed.at(-1) === state ? "lit" : passed.includes(state) ? "passed" : "";
     const x = column * BOX.right + 2, y = row * BOX.down + 14;
