@@ -35,6 +35,7 @@ class Exchange {
     this.code = null; // of a WebSocket that is closed
     this.error = "";
     this.left = this.whole = this.over = false;
+    this.closed = false; // by us
     this.came = this.went = 0;
   }
 
@@ -52,10 +53,11 @@ class Exchange {
         this.method = plain(content.method);
         this.path = plain(content.target);
         break;
-      case "events out Response":
       case "events out refused":
+        if (this.status !== null) break; // too late to be told: the response was begun
+        this.whole = true; // falls through
+      case "events out Response":
         this.status = content.status_code;
-        if (record.name === "refused") this.whole = true;
         break;
       case "events out EndOfMessage":
         this.whole = true;
@@ -82,8 +84,12 @@ class Exchange {
       case "bytes out write":
         this.went += size(content);
         break;
+      case "bytes out close":
+      case "bytes out abort":
+        this.closed = true;
+        break;
       case "bytes in connection_lost":
-        if (!this.whole && this.code === null && this.number) this.left = true;
+        if (!this.whole && !this.closed && this.code === null && this.number) this.left = true;
         if (!this.number) this.over = true;
         break;
     }
@@ -198,7 +204,8 @@ function visible(text, most = 160) {
 function amount(value) {
   const isBytes = typeof value === "object" && value !== null && "bytes" in value;
   const count = size(value);
-  return counted(count, isBytes ? "byte" : "character") + (count ? `  ${visible(plain(value))}` : "");
+  const start = plain(value).slice(0, 200);
+  return counted(count, isBytes ? "byte" : "character") + (count ? `  ${visible(isBytes ? decoded(start) : start)}` : "");
 }
 
 const TRANSPORT = {
@@ -220,7 +227,7 @@ function said(record) {
   const content = Object(record.content); // what is no object has no words
   if (lane === "bytes") {
     if (name === "connection_made") return ["connects", address(content.peername)];
-    if ("bytes" in content) return [counted(size(content), "byte"), visible(content.bytes)];
+    if ("bytes" in content) return [counted(size(content), "byte"), visible(decoded(content.bytes.slice(0, 200)))];
     return [TRANSPORT[name] ?? name, ""];
   }
   if (lane === "events") return saidEvent(name, content);
@@ -392,7 +399,7 @@ const list = {
     $("count").textContent = trace.dropped ? `${count}, ${trace.dropped.toLocaleString("en")} older dropped` : count;
     $("empty").hidden = !wanted || shown.length > 0;
     $("unchosen").textContent = trace.exchanges.some((each) => each.number) ? CHOOSE
-      : `${trace.head?.app ? `${trace.head.app} is served. ` : ""}Waiting for the first request.`;
+      : `${trace.head?.app ? `${trace.head.app} is served. ` : ""}Waiting for the first request: ask it something, and what passes appears here as it happens.`;
     this.rows.show(shown);
     if (this.follows && !this.chosen) this.rows.reveal(shown.length - 1);
   },
@@ -590,7 +597,7 @@ function arrow(record) {
   if (record.way) shape.style.width = `${AT[far] - AT[near]}%`;
   if (near < 2) label.style.left = `${AT[at]}%`;
   else label.style.right = `${100 - AT[record.way ? far : 4]}%`;
-  label.style.maxWidth = near < 2 ? `${100 - AT[at]}%` : `${AT[far]}%`;
+  label.style.maxWidth = near < 2 ? `calc(${AT[4] - AT[at]}% - 8px)` : `${AT[far]}%`; // nothing hides where the application waits
   return [shape, label];
 }
 
@@ -742,6 +749,7 @@ const states = {
     for (const machine of Object.keys(passed)) {
       if (passed[machine].length) passed[machine].unshift(Object.keys(MACHINES[machine].nodes)[0]); // of which no record tells
     }
+    for (const machine of ["client", "server"]) passed[machine] = withDone(passed[machine], MACHINES[machine].ways);
     const machines = passed.websocket.length ? ["websocket"] : passed.client.length ? ["client", "server"] : [];
     drawLanes(passed.websocket.length ? "wsproto" : "h11");
     const shown = JSON.stringify([machines, passed]);
@@ -756,6 +764,15 @@ function svg(tag, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
+}
+
+/** With DONE between two states that h11 has passed through it at once: from SEND_BODY to MUST_CLOSE. */
+function withDone(passed, ways) {
+  return passed.flatMap((state, index) => {
+    const next = passed[index + 1];
+    const isShort = !ways.includes(`${state} ${next}`) && ways.includes(`${state} DONE`) && ways.includes(`DONE ${next}`);
+    return isShort ? [state, "DONE"] : [state];
+  });
 }
 
 function figure(name, passed) {
@@ -804,7 +821,10 @@ function curve([fromColumn, fromRow], [toColumn, toRow]) {
 const recorded = $("records");
 const live = recorded === null;
 let paused = false;
-let held = []; // messages that came while it was paused
+let held = []; // messages that came while it was paused, as many as HOLD characters have room for
+let heldSize = 0;
+let heldCount = 0; // of their records
+const HOLD = 64e6;
 
 function take(text) {
   for (const each of text.split("\n")) {
@@ -836,8 +856,7 @@ function connect() {
   socket.onopen = () => say("Live", "live");
   socket.onmessage = ({ data }) => {
     if (!paused) return take(data);
-    held.push(data);
-    showPause();
+    hold(data);
   };
   socket.onclose = () => {
     say("The server is not there; what was seen stays. Trying again …", "lost");
@@ -845,16 +864,26 @@ function connect() {
   };
 }
 
+function hold(text) {
+  held.push(text);
+  heldSize += text.length;
+  heldCount += text.split("\n").length;
+  while (heldSize > HOLD) heldSize -= held.shift().length;
+  showPause();
+}
+
 function pause(on) {
   paused = on;
-  if (!on) held.splice(0).forEach(take);
+  if (!on) {
+    held.splice(0).forEach(take);
+    heldSize = heldCount = 0;
+  }
   showPause();
 }
 
 function showPause() {
-  const count = held.reduce((sum, each) => sum + each.split("\n").length, 0);
   $("pause").setAttribute("aria-pressed", String(paused));
-  $("pause").textContent = paused ? `Go on${count ? ` (${count.toLocaleString("en")} more)` : ""}` : "Pause";
+  $("pause").textContent = paused ? `Go on${heldCount ? ` (${heldCount.toLocaleString("en")} more)` : ""}` : "Pause";
 }
 
 /* ---- hands on it -------------------------------------------------------------------------------------------- */
