@@ -205,7 +205,7 @@ function amount(value) {
   const isBytes = typeof value === "object" && value !== null && "bytes" in value;
   const count = size(value);
   const start = plain(value).slice(0, 200);
-  return counted(count, isBytes ? "byte" : "character") + (count ? `  ${visible(isBytes ? decoded(start) : start)}` : "");
+  return counted(count, isBytes ? "byte" : "character") + (count ? `  ${visible(isBytes ? decoded(start, count > start.length) : start)}` : "");
 }
 
 const TRANSPORT = {
@@ -227,7 +227,7 @@ function said(record) {
   const content = Object(record.content); // what is no object has no words
   if (lane === "bytes") {
     if (name === "connection_made") return ["connects", address(content.peername)];
-    if ("bytes" in content) return [counted(size(content), "byte"), visible(decoded(content.bytes.slice(0, 200)))];
+    if ("bytes" in content) return [counted(size(content), "byte"), visible(decoded(content.bytes.slice(0, 200), content.bytes.length > 200))];
     return [TRANSPORT[name] ?? name, ""];
   }
   if (lane === "events") return saidEvent(name, content);
@@ -597,7 +597,7 @@ function arrow(record) {
   if (record.way) shape.style.width = `${AT[far] - AT[near]}%`;
   if (near < 2) label.style.left = `${AT[at]}%`;
   else label.style.right = `${100 - AT[record.way ? far : 4]}%`;
-  label.style.maxWidth = near < 2 ? `calc(${AT[4] - AT[at]}% - 8px)` : `${AT[far]}%`; // nothing hides where the application waits
+  label.style.maxWidth = near < 2 ? `calc(${AT[4] - AT[at]}% - 8px)` : `${AT[far] - AT[1]}%`; // nothing hides where the application waits
   return [shape, label];
 }
 
@@ -640,10 +640,10 @@ function pre(text, name = "text") {
   return make("pre", name, text);
 }
 
-/** Bytes as the text that they are in UTF-8, of which the end may be cut; else each as the character of its number. */
-function decoded(text) {
+/** Bytes as the text that they are in UTF-8, perhaps cut within a character; else each as the character of its number. */
+function decoded(text, isCut) {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(Uint8Array.from(text, (each) => each.charCodeAt(0)), { stream: true });
+    return new TextDecoder("utf-8", { fatal: true }).decode(Uint8Array.from(text, (each) => each.charCodeAt(0)), { stream: isCut });
   } catch {
     return text;
   }
@@ -653,7 +653,7 @@ function decoded(text) {
 function bytes(value) {
   const isText = typeof value === "string" || !("bytes" in value);
   const text = plain(value);
-  const parts = [make("h3", "", "Text"), pre((isText ? text : decoded(text)).replace(/\r/g, "\\r").replace(/\n/g, "\\n\n").replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "·"))];
+  const parts = [make("h3", "", "Text"), pre((isText ? text : decoded(text, Boolean(value.size))).replace(/\r/g, "\\r").replace(/\n/g, "\\n\n").replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "·"))];
   if (!isText) parts.push(make("h3", "", "Bytes"), pre(dump(text), ""));
   if (value.size) parts.push(make("p", "", `Cut: the first ${text.length.toLocaleString("en")} of ${value.size.toLocaleString("en")}.`));
   return parts;
@@ -703,10 +703,11 @@ function literal(value) {
   if (Array.isArray(value)) return `(${value.map(literal).join(", ")})`;
   if (typeof value === "object" && "repr" in value) return value.repr;
   if (typeof value === "number" || value === "(masked)") return String(value);
+  const isBytes = typeof value === "object" && "bytes" in value;
   const quoted = plain(value).replace(/[\\']/g, "\\$&").replace(/\r/g, "\\r").replace(/\n/g, "\\n").replace(/\t/g, "\\t")
-    .replace(/[\x00-\x1f\x7f-\x9f]/g, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`);
+    .replace(isBytes ? /[^\x20-\x7e]/g : /[\x00-\x1f\x7f-\x9f]/g, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`);
   const more = value.size ? `… ${value.size.toLocaleString("en")} in all` : "";
-  return `${typeof value === "object" && "bytes" in value ? "b" : ""}'${quoted.slice(0, 400)}${quoted.length > 400 ? "…" : ""}'${more}`;
+  return `${isBytes ? "b" : ""}'${quoted.slice(0, 400)}${quoted.length > 400 ? "…" : ""}'${more}`;
 }
 
 /* ---- the state machines ------------------------------------------------------------------------------------- */
