@@ -17,7 +17,7 @@ function make(tag, name, ...content) {
 
 /* ---- records, and the exchanges that they are of ------------------------------------------------------------ */
 
-const MOST = 20000; // exchanges that are kept
+const MOST = 20000; // exchanges that are kept, and records of each
 
 class Exchange {
   constructor(key, record) {
@@ -25,6 +25,7 @@ class Exchange {
     this.number = record.exchange ?? 0;
     this.connection = record.connection;
     this.records = [];
+    this.dropped = 0; // how many of its first records are not kept any more
     this.began = record.at;
     this.ended = record.at;
     this.kind = key === "life" ? "lifespan" : this.number ? "http" : "connection";
@@ -34,22 +35,29 @@ class Exchange {
     this.code = null; // of a WebSocket that is closed
     this.error = "";
     this.left = this.whole = this.over = false;
+    this.closed = false; // by us
     this.came = this.went = 0;
   }
 
   add(record) {
     this.records.push(record);
-    this.ended = record.at;
+    if (this.records.length > MOST) {
+      this.records.splice(0, MOST / 10);
+      this.dropped += MOST / 10;
+    }
+    const isTransports = record.lane === "bytes" && !CARRIES.has(record.name);
+    if (!isTransports || !this.over) this.ended = record.at; // the connection may be kept alive long after it
     const content = record.content ?? {};
     switch (`${record.lane} ${record.way ?? ""} ${record.name}`) {
       case "events in Request":
         this.method = plain(content.method);
         this.path = plain(content.target);
         break;
-      case "events out Response":
       case "events out refused":
+        if (this.status !== null) break; // too late to be told: the response was begun
+        this.whole = true; // falls through
+      case "events out Response":
         this.status = content.status_code;
-        if (record.name === "refused") this.whole = true;
         break;
       case "events out EndOfMessage":
         this.whole = true;
@@ -71,16 +79,26 @@ class Exchange {
         break;
       case "bytes in data_received":
         this.came += size(content);
-        if (this.path === "…") this.path = plain(content).split("\r\n", 1)[0].slice(0, 200); // until it is read, if it can be
+        if (this.path === "…") this.readLine(plain(content).split("\r\n", 1)[0].slice(0, 200));
         break;
       case "bytes out write":
         this.went += size(content);
         break;
+      case "bytes out close":
+      case "bytes out abort":
+        this.closed = true;
+        break;
       case "bytes in connection_lost":
-        if (!this.whole && this.code === null && this.number) this.left = true;
+        if (!this.whole && !this.closed && this.code === null && this.number) this.left = true;
         if (!this.number) this.over = true;
         break;
     }
+  }
+
+  /** The request line as it came: h11 may never say what it is. */
+  readLine(text) {
+    const parts = /^([A-Z]+) (\S+) HTTP\/\d/.exec(text);
+    [this.method, this.path] = parts ? parts.slice(1) : ["…", text];
   }
 
   /** [words, class] of how it ended, or stands. */
@@ -92,8 +110,9 @@ class Exchange {
         : this.left ? ["left", "moved"] : ["open", "open"];
     }
     if (this.left) return ["left", "moved"];
+    if (this.error && this.status < 500) return ["raised", "wrong"];
     if (this.status === null) return ["running", "open"];
-    return [String(this.status), this.status < 300 ? "good" : this.status < 400 ? "moved" : "wrong"];
+    return [String(this.status), this.status < 300 ? "good" : this.status < 500 ? "moved" : "wrong"];
   }
 
   get running() {
@@ -104,6 +123,8 @@ class Exchange {
     return `${this.method} ${this.path} ${this.outcome[0]} ${this.error}`.toLowerCase();
   }
 }
+
+const CARRIES = new Set(["data_received", "write"]); // the records of the transport that have bytes
 
 const trace = {
   head: null,
@@ -172,7 +193,7 @@ function milliseconds(us) {
   return `${(us / 1000).toFixed(us < 10000 ? 2 : 1)} ms`;
 }
 
-const CONTROLS = { "\r": "\\r", "\n": "\\n", "\t": "\\t" };
+const CONTROLS = { __proto__: null, "\r": "\\r", "\n": "\\n", "\t": "\\t" };
 
 /** On one line, with what cannot be seen made visible. */
 function visible(text, most = 160) {
@@ -183,10 +204,12 @@ function visible(text, most = 160) {
 function amount(value) {
   const isBytes = typeof value === "object" && value !== null && "bytes" in value;
   const count = size(value);
-  return counted(count, isBytes ? "byte" : "character") + (count ? `  ${visible(plain(value))}` : "");
+  const start = plain(value).slice(0, 200);
+  return counted(count, isBytes ? "byte" : "character") + (count ? `  ${visible(isBytes ? decoded(start, count > start.length) : start)}` : "");
 }
 
 const TRANSPORT = {
+  __proto__: null,
   eof_received: "ends its side",
   connection_lost: "connection over",
   write_eof: "we end our side",
@@ -201,10 +224,10 @@ const TRANSPORT = {
 /** [the name, the rest] of a record in words. */
 function said(record) {
   const { name, lane } = record;
-  const content = record.content ?? {};
+  const content = Object(record.content); // what is no object has no words
   if (lane === "bytes") {
     if (name === "connection_made") return ["connects", address(content.peername)];
-    if ("bytes" in content) return [counted(size(content), "byte"), visible(content.bytes)];
+    if ("bytes" in content) return [counted(size(content), "byte"), visible(decoded(content.bytes.slice(0, 200), content.bytes.length > 200))];
     return [TRANSPORT[name] ?? name, ""];
   }
   if (lane === "events") return saidEvent(name, content);
@@ -240,6 +263,56 @@ function saidMessage(content) {
     .map(([key, value]) => `${key} ${plain(value)}`).join(", ");
 }
 
+/* What a record means, for who learns the protocols by looking at them. */
+const MEANING = {
+  __proto__: null,
+  connection_made: "A client has connected; asyncio has made a transport for its socket.",
+  data_received: "The transport has read these bytes from the socket, and hands them on as they came, cut anywhere.",
+  write: "These bytes are given to the transport, which sends them as fast as the client takes them.",
+  eof_received: "The client sends nothing any more. It may still wait for an answer.",
+  connection_lost: "The socket is closed; nothing passes any more.",
+  write_eof: "The server sends nothing any more, and waits for the client to close.",
+  close: "The server closes once all that was written is sent.",
+  abort: "The server closes at once; what is not sent is lost.",
+  pause_writing: "Backpressure: the client takes less than is written, so that send() waits.",
+  resume_writing: "What was written has gone out, so that send() returns.",
+  pause_reading: "Backpressure: the application takes less than comes, so that nothing is read, and TCP lets the client wait.",
+  resume_reading: "The application has taken what came, and the server reads on.",
+  Request: "h11 has read a request line and header fields whole. The body is still to come.",
+  Data: "A piece of a body, as h11 sees it: without the framing, which is Content-Length or chunks.",
+  EndOfMessage: "The body is complete; of a message without a body, its head was all.",
+  Response: "h11 makes a status line and header fields of this.",
+  InformationalResponse: "An answer before the answer: 100 asks for the body, 101 makes the connection a WebSocket's.",
+  TextMessage: "A text message of the WebSocket, or a part of one: wsproto has unmasked and decompressed it.",
+  BytesMessage: "A binary message of the WebSocket, or a part of one.",
+  Ping: "A frame that asks whether the other side is there. It is answered with a Pong.",
+  Pong: "The answer to a Ping.",
+  CloseConnection: "A close frame. The one who gets it first answers with another, and then the connection is closed (RFC 6455 section 7).",
+  refused: "The server answers by itself.",
+  called: "The application is called with a scope, receive and send: once for each request, WebSocket or lifespan.",
+  returned: "The call of the application is over.",
+  raised: "The application has raised. If no response was begun, the server answers with 500.",
+  "waits in receive()": "The application awaits receive(), and there is nothing yet that it could be given.",
+  "waits in send()": "The application awaits send(), which returns when there is room for more.",
+  "send() returned": "There is room again, and the application goes on.",
+  "send() raised": "There is nobody left to send to.",
+  "http.request": "receive() returns a piece of the request's body; with more_body there will be another.",
+  "http.disconnect": "receive() says that the client has left, or that the response is complete.",
+  "http.response.start": "send() is given status and headers. They go out with the first piece of the body.",
+  "http.response.body": "send() is given a piece of the response's body; without more_body it is the last.",
+  "websocket.connect": "receive() says that a client asks for a WebSocket. The application accepts, or closes.",
+  "websocket.accept": "The application agrees: the server answers with 101.",
+  "websocket.receive": "receive() returns a whole message of the client.",
+  "websocket.send": "send() is given a message for the client.",
+  "websocket.close": "The application closes; before it has accepted, that is a 403.",
+  "websocket.disconnect": "receive() says that the WebSocket is closed, and with which code.",
+  "lifespan.startup": "The server is about to start: the application may open what it needs.",
+  "lifespan.startup.complete": "The application is ready: the server accepts connections.",
+  "lifespan.startup.failed": "The application cannot start, and the server does not either.",
+  "lifespan.shutdown": "All connections are closed: the application may close what it has opened.",
+  "lifespan.shutdown.complete": "The application is done: the server ends.",
+};
+
 /** The source of the application's line: what stands behind its place. */
 function line(app) {
   return app.slice(app.indexOf(": ") + 1).trim() || app;
@@ -249,7 +322,7 @@ function line(app) {
 
 class Rows {
   constructor(scroller, height, draw) {
-    this.scroller = scroller;
+    this.scroller = scroller; // a listbox: the chosen row is its active descendant
     this.height = height;
     this.draw = draw; // (item, index) → an element
     this.items = [];
@@ -274,9 +347,14 @@ class Rows {
     for (let index = first; index < last; index++) {
       const element = this.draw(this.items[index], index);
       element.style.top = `${index * this.height}px`;
+      element.id = `${this.scroller.id}-${index}`;
+      element.setAttribute("aria-posinset", index + 1);
+      element.setAttribute("aria-setsize", this.items.length);
       elements.push(element);
     }
     this.stage.replaceChildren(...elements);
+    const active = elements.find((each) => each.getAttribute("aria-selected") === "true");
+    this.scroller.setAttribute("aria-activedescendant", active?.id ?? "");
   }
 
   get atEnd() {
@@ -321,7 +399,7 @@ const list = {
     $("count").textContent = trace.dropped ? `${count}, ${trace.dropped.toLocaleString("en")} older dropped` : count;
     $("empty").hidden = !wanted || shown.length > 0;
     $("unchosen").textContent = trace.exchanges.some((each) => each.number) ? CHOOSE
-      : `${trace.head?.app ? `${trace.head.app} is served. ` : ""}Waiting for the first request.`;
+      : `${trace.head?.app ? `${trace.head.app} is served. ` : ""}Waiting for the first request: ask it something, and what passes appears here as it happens.`;
     this.rows.show(shown);
     if (this.follows && !this.chosen) this.rows.reveal(shown.length - 1);
   },
@@ -345,7 +423,7 @@ const list = {
 
 const CHOOSE = "Choose an exchange to see what passes between its client and the application.";
 
-const ABOUT = { lifespan: "the application's startup and shutdown", connection: "nothing was asked yet" };
+const ABOUT = { __proto__: null, lifespan: "the application's startup and shutdown", connection: "nothing was asked yet" };
 
 function drawItem(exchange, index) {
   const [words, name] = exchange.outcome;
@@ -363,12 +441,14 @@ function drawItem(exchange, index) {
 }
 
 const KINDS = {
+  __proto__: null,
   ws: (each) => each.kind === "websocket",
   running: (each) => each.running,
   error: (each) => Boolean(each.error) || each.status >= 500,
   left: (each) => each.left,
 };
 const FIELDS = {
+  __proto__: null,
   status: (each, value) => each.outcome[0].startsWith(value),
   method: (each, value) => each.method.toLowerCase() === value,
   conn: (each, value) => String(each.connection) === value,
@@ -396,21 +476,29 @@ const GAP = 3000; // µs without a record that are shown as a gap
 const diagram = {
   rows: null,
   exchange: null,
-  items: [], // {record, index, waits} or {gap}
+  items: [], // {record, index, waits, held} or {gap, waits, held}
   taken: 0, // how many records are in the items
+  dropped: 0, // how many are not there any more
+  held: new Set(), // the directions in which the transport is paused: backpressure
   waiting: new Set(), // the calls in which the application waits
   chosen: -1, // the index of a record
 
   show(exchange) {
     this.exchange = exchange;
-    this.items = [];
-    this.taken = 0;
-    this.waiting = new Set();
-    this.chosen = -1;
+    this.begin();
     this.rows.scroller.scrollTop = 0;
     $("side").classList.remove("opened");
     details.show(null);
     this.render();
+  },
+
+  begin() {
+    this.items = [];
+    this.taken = 0;
+    this.dropped = this.exchange?.dropped ?? 0;
+    this.waiting = new Set();
+    this.held = new Set();
+    this.chosen = -1;
   },
 
   render() {
@@ -418,7 +506,8 @@ const diagram = {
     $("title").hidden = $("export-one").hidden = !this.exchange;
     if (!this.exchange) return this.rows.show([]);
     const follows = this.rows.atEnd && this.taken > 0;
-    const { records } = this.exchange;
+    const { records, dropped } = this.exchange;
+    if (dropped !== this.dropped) this.begin();
     for (; this.taken < records.length; this.taken++) this.take(records[this.taken], records[this.taken - 1]);
     this.rows.show(this.items);
     if (follows && this.chosen < 0) this.rows.reveal(this.items.length - 1);
@@ -428,13 +517,19 @@ const diagram = {
 
   take(record, before) {
     const passed = before ? record.at - before.at : 0;
-    if (passed > GAP) this.items.push({ gap: passed, waits: this.waiting.size > 0 });
+    if (passed > GAP) this.items.push({ gap: passed, ...this.bars });
     const call = /^waits in (\w+)\(\)$/.exec(record.name);
     if (call) this.waiting.add(call[1]);
     else if (record.lane === "asgi" && record.way === "in") this.waiting.delete(record.name.startsWith("send()") ? "send" : "receive");
     else if (record.name === "send() returned") this.waiting.delete("send");
     else if (record.lane === "app" && record.way === "out") this.waiting.clear();
-    this.items.push({ record, index: this.taken, waits: this.waiting.size > 0 });
+    const flow = /^(pause|resume)_(\w+)$/.exec(record.name);
+    if (flow) this.held[flow[1] === "pause" ? "add" : "delete"](flow[2]);
+    this.items.push({ record, index: this.taken, ...this.bars });
+  },
+
+  get bars() {
+    return { waits: this.waiting.size > 0, held: this.held.size > 0 };
   },
 
   renderTitle() {
@@ -445,7 +540,9 @@ const diagram = {
       make("strong", "", `${exchange.method} ${visible(exchange.path, 400)}`),
       make("span", "", make("b", `status ${name}`, words), ` · ${milliseconds(exchange.ended - exchange.began)}`,
         exchange.number ? ` · #${exchange.number}, connection ${exchange.connection}` : "", peer ? ` from ${peer}` : ""));
-    $("export-one").href = `export.html${location.search}&exchange=${exchange.number}`;
+    const href = new URL(`export.html${location.search}`, location.href);
+    href.searchParams.set("exchange", exchange.number);
+    $("export-one").href = href;
     $("export-one").hidden = !live || !exchange.number;
   },
 
@@ -458,13 +555,16 @@ const diagram = {
   },
 };
 
-function stems(waits) {
-  const found = AT.map((at) => { const stem = make("i", "stem"); stem.style.left = `${at}%`; return stem; });
-  if (waits) {
-    const bar = make("i", "wait");
-    bar.style.left = `${AT[4]}%`;
-    found.push(bar);
-  }
+function standing(name, lane) {
+  const bar = make("i", name);
+  bar.style.left = `${AT[lane]}%`;
+  return bar;
+}
+
+function stems({ waits, held }) {
+  const found = AT.map((_, lane) => standing("stem", lane));
+  if (waits) found.push(standing("wait", 4));
+  if (held) found.push(standing("held", 1));
   return found;
 }
 
@@ -472,11 +572,13 @@ function drawRow(item) {
   const { record } = item;
   if (!record) {
     const label = make("span", "label", `${milliseconds(item.gap)} later`);
-    return make("div", "row gap", make("div", "", ...stems(item.waits), label));
+    const row = make("div", "row gap", make("div", "", ...stems(item), label));
+    row.setAttribute("role", "presentation");
+    return row;
   }
   const wrong = /raised|Error$|^refused$|^abort$/.test(record.name);
   const row = make("div", wrong ? "row wrong" : "row", make("time", "", ((record.at - diagram.exchange.began) / 1000).toFixed(2)),
-    make("div", record.lane, ...stems(item.waits), ...arrow(record)));
+    make("div", record.lane, ...stems(item), ...arrow(record)));
   row.setAttribute("role", "option");
   row.setAttribute("aria-selected", String(item.index === diagram.chosen));
   row.dataset.record = item.index;
@@ -495,7 +597,7 @@ function arrow(record) {
   if (record.way) shape.style.width = `${AT[far] - AT[near]}%`;
   if (near < 2) label.style.left = `${AT[at]}%`;
   else label.style.right = `${100 - AT[record.way ? far : 4]}%`;
-  label.style.maxWidth = near < 2 ? `${100 - AT[at]}%` : `${AT[far]}%`;
+  label.style.maxWidth = near < 2 ? `calc(${AT[4] - AT[at]}% - 8px)` : `${AT[far] - AT[1]}%`; // nothing hides where the application waits
   return [shape, label];
 }
 
@@ -520,6 +622,7 @@ const details = {
     const parts = [make("h2", record.lane, name === record.name ? name : `${name} (${record.name})`),
       make("p", "", `${milliseconds(record.at - diagram.exchange.began)} after the beginning`
         + (record.took ? `; the application had waited for ${milliseconds(record.took)}` : ""))];
+    if (MEANING[record.name]) parts.push(make("p", "meaning", MEANING[record.name]));
     const { content } = record;
     if (content && typeof content === "object" && "bytes" in content && record.lane === "bytes") parts.push(...bytes(content));
     else if (content !== undefined && content !== null) parts.push(make("h3", "", "Content"), tree(content));
@@ -537,11 +640,20 @@ function pre(text, name = "text") {
   return make("pre", name, text);
 }
 
+/** Bytes as the text that they are in UTF-8, perhaps cut within a character; else each as the character of its number. */
+function decoded(text, isCut) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(Uint8Array.from(text, (each) => each.charCodeAt(0)), { stream: isCut });
+  } catch {
+    return text;
+  }
+}
+
 /** Bytes, or a text, as what they are: hex and characters, and lines. */
 function bytes(value) {
   const isText = typeof value === "string" || !("bytes" in value);
   const text = plain(value);
-  const parts = [make("h3", "", "Text"), pre(text.replace(/\r/g, "\\r").replace(/\n/g, "\\n\n").replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "·"))];
+  const parts = [make("h3", "", "Text"), pre((isText ? text : decoded(text, Boolean(value.size))).replace(/\r/g, "\\r").replace(/\n/g, "\\n\n").replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "·"))];
   if (!isText) parts.push(make("h3", "", "Bytes"), pre(dump(text), ""));
   if (value.size) parts.push(make("p", "", `Cut: the first ${text.length.toLocaleString("en")} of ${value.size.toLocaleString("en")}.`));
   return parts;
@@ -591,10 +703,11 @@ function literal(value) {
   if (Array.isArray(value)) return `(${value.map(literal).join(", ")})`;
   if (typeof value === "object" && "repr" in value) return value.repr;
   if (typeof value === "number" || value === "(masked)") return String(value);
+  const isBytes = typeof value === "object" && "bytes" in value;
   const quoted = plain(value).replace(/[\\']/g, "\\$&").replace(/\r/g, "\\r").replace(/\n/g, "\\n").replace(/\t/g, "\\t")
-    .replace(/[\x00-\x1f\x7f-\x9f]/g, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`);
+    .replace(isBytes ? /[^\x20-\x7e]/g : /[\x00-\x1f\x7f-\x9f]/g, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, "0")}`);
   const more = value.size ? `… ${value.size.toLocaleString("en")} in all` : "";
-  return `${typeof value === "object" && "bytes" in value ? "b" : ""}'${quoted.slice(0, 400)}${quoted.length > 400 ? "…" : ""}'${more}`;
+  return `${isBytes ? "b" : ""}'${quoted.slice(0, 400)}${quoted.length > 400 ? "…" : ""}'${more}`;
 }
 
 /* ---- the state machines ------------------------------------------------------------------------------------- */
@@ -617,8 +730,8 @@ const MACHINES = {
   },
   websocket: {
     title: "The WebSocket, as wsproto sees it",
-    nodes: { OPEN: [0, 0], REMOTE_CLOSING: [1, 0], LOCAL_CLOSING: [0, 1], CLOSED: [1, 1] },
-    ways: ["OPEN REMOTE_CLOSING", "OPEN LOCAL_CLOSING", "REMOTE_CLOSING CLOSED", "LOCAL_CLOSING CLOSED"],
+    nodes: { CONNECTING: [0, 0], OPEN: [1, 0], REMOTE_CLOSING: [2, 0], REJECTING: [0, 1], LOCAL_CLOSING: [1, 1], CLOSED: [2, 1] },
+    ways: ["CONNECTING OPEN", "CONNECTING REJECTING", "OPEN REMOTE_CLOSING", "OPEN LOCAL_CLOSING", "REMOTE_CLOSING CLOSED", "LOCAL_CLOSING CLOSED"],
   },
 };
 const BOX = { width: 100, height: 26, right: 120, down: 40 };
@@ -634,6 +747,10 @@ const states = {
         if (passed[machine]?.at(-1) !== state) passed[machine]?.push(state);
       }
     }
+    for (const machine of Object.keys(passed)) {
+      if (passed[machine].length) passed[machine].unshift(Object.keys(MACHINES[machine].nodes)[0]); // of which no record tells
+    }
+    for (const machine of ["client", "server"]) passed[machine] = withDone(passed[machine], MACHINES[machine].ways);
     const machines = passed.websocket.length ? ["websocket"] : passed.client.length ? ["client", "server"] : [];
     drawLanes(passed.websocket.length ? "wsproto" : "h11");
     const shown = JSON.stringify([machines, passed]);
@@ -650,6 +767,15 @@ function svg(tag, attributes, ...children) {
   return element;
 }
 
+/** With DONE between two states that h11 has passed through it at once: from SEND_BODY to MUST_CLOSE. */
+function withDone(passed, ways) {
+  return passed.flatMap((state, index) => {
+    const next = passed[index + 1];
+    const isShort = !ways.includes(`${state} ${next}`) && ways.includes(`${state} DONE`) && ways.includes(`DONE ${next}`);
+    return isShort ? [state, "DONE"] : [state];
+  });
+}
+
 function figure(name, passed) {
   const { title, nodes, ways } = MACHINES[name];
   const places = Object.values(nodes);
@@ -657,7 +783,8 @@ function figure(name, passed) {
   const height = Math.max(...places.map(([, row]) => row)) * BOX.down + BOX.height + 18;
   const tip = svg("marker", { id: `tip-${name}`, viewBox: "0 0 6 6", refX: 5, refY: 3, markerWidth: 6, markerHeight: 6, orient: "auto" },
     svg("path", { d: "M0 0L6 3L0 6z" }));
-  const lines = ways.map((way) => svg("path", { d: curve(...way.split(" ").map((each) => nodes[each])), "marker-end": `url(#tip-${name})` }));
+  const taken = new Set(passed.slice(1).map((state, index) => `${passed[index]} ${state}`));
+  const lines = ways.map((way) => svg("path", { class: taken.has(way) ? "passed" : "", d: curve(...way.split(" ").map((each) => nodes[each])), "marker-end": `url(#tip-${name})` }));
   const boxes = Object.entries(nodes).map(([state, [column, row]]) => {
     const kind = passed.at(-1) === state ? "lit" : passed.includes(state) ? "passed" : "";
     const x = column * BOX.right + 2, y = row * BOX.down + 14;
@@ -695,11 +822,14 @@ function curve([fromColumn, fromRow], [toColumn, toRow]) {
 const recorded = $("records");
 const live = recorded === null;
 let paused = false;
-let held = []; // messages that came while it was paused
+let held = []; // messages that came while it was paused, as many as HOLD characters have room for
+let heldSize = 0;
+let heldCount = 0; // of their records
+const HOLD = 64e6;
 
 function take(text) {
   for (const each of text.split("\n")) {
-    if (!each) continue;
+    if (!each.trim()) continue;
     const record = JSON.parse(each);
     if ("trace" in record) begin(record);
     else if (trace.add(record) === diagram.exchange) soon(diagram);
@@ -727,8 +857,7 @@ function connect() {
   socket.onopen = () => say("Live", "live");
   socket.onmessage = ({ data }) => {
     if (!paused) return take(data);
-    held.push(data);
-    showPause();
+    hold(data);
   };
   socket.onclose = () => {
     say("The server is not there; what was seen stays. Trying again …", "lost");
@@ -736,16 +865,26 @@ function connect() {
   };
 }
 
+function hold(text) {
+  held.push(text);
+  heldSize += text.length;
+  heldCount += text.split("\n").length;
+  while (heldSize > HOLD) heldSize -= held.shift().length;
+  showPause();
+}
+
 function pause(on) {
   paused = on;
-  if (!on) held.splice(0).forEach(take);
+  if (!on) {
+    held.splice(0).forEach(take);
+    heldSize = heldCount = 0;
+  }
   showPause();
 }
 
 function showPause() {
-  const count = held.reduce((sum, each) => sum + each.split("\n").length, 0);
   $("pause").setAttribute("aria-pressed", String(paused));
-  $("pause").textContent = paused ? `Go on${count ? ` (${count.toLocaleString("en")} more)` : ""}` : "Pause";
+  $("pause").textContent = paused ? `Go on${heldCount ? ` (${heldCount.toLocaleString("en")} more)` : ""}` : "Pause";
 }
 
 /* ---- hands on it -------------------------------------------------------------------------------------------- */
@@ -785,6 +924,7 @@ function theme() {
 }
 
 const KEYS = {
+  __proto__: null,
   j: () => move(1), ArrowDown: () => move(1), k: () => move(-1), ArrowUp: () => move(-1),
   Enter: open, ArrowRight: open, Escape: back, ArrowLeft: back,
   "/": () => $("filter").focus(), p: () => live && pause(!paused), t: theme, "?": () => $("help").showModal(),
