@@ -72,7 +72,10 @@ def check_command_word(arguments: Sequence[str]) -> None:
     if first.startswith("-") or APPLICATION.search(first):
         rest = [each for each in arguments if each != "serve"]
         raise UsageError(f"a command comes first; did you mean `{shlex.join(['miniasgi', 'serve', *rest])}`?")
-    near = did_you_mean(first, list(COMMANDS)) or f"; the commands are {', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}"
+    near = (
+        did_you_mean(first, list(COMMANDS))
+        or f"; the commands are {', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}"
+    )
     raise UsageError(f"there is no command {first!r}{near}")
 
 

@@ -78,6 +78,7 @@ class Inspector:
                 await telling
 
     async def tell(self, send: Send) -> None:
+        self.kept.loop = asyncio.get_running_loop()
         await send({"type": "websocket.send", "text": self.head})
         number = 0
         while True:

@@ -26,7 +26,7 @@ class Kept:
         self.size = 0
         self.dropped = 0  # how many lines were, from the beginning
         self.waiters = Waiters()
-        self.loop: asyncio.AbstractEventLoop | None = None  # of those who wait, once it runs
+        self.loop: asyncio.AbstractEventLoop | None = None  # of those who wait
         self.told = False  # that there is news, and they did not look yet
 
     def hear(self, record: Record) -> None:

@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from ..config import Config, named
 from ..listen import AddressError, open_sockets
@@ -37,9 +37,11 @@ def inspector(port: str, head: str) -> Iterator[Callable[[Record], None]]:
         kept = Kept()
         config = Config(access_log=False, lifespan="off", loop="asyncio", timeout_graceful_shutdown=GRACE)
         server = Server(Inspector(kept, head, token), config, sockets=[sock])
-        log.info("What passes is shown on %s/?token=%s", f"http://{HOST}:{sock.getsockname()[1]}", token)
-        thread = threading.Thread(target=run, args=(server, kept), name="miniasgi inspector", daemon=True)
+        ready = threading.Event()
+        thread = threading.Thread(target=run, args=(server, ready), name="miniasgi inspector", daemon=True)
         thread.start()
+        ready.wait(PATIENCE)
+        log.info("What passes is shown on http://%s:%d/?token=%s", HOST, sock.getsockname()[1], token)
         try:
             yield kept.hear
         finally:
@@ -71,12 +73,11 @@ def listening(port: int) -> socket.socket:
     return sock
 
 
-def run(server: Server, kept: Kept) -> None:
-    with suppress(KeyboardInterrupt):
-        asyncio.run(serve(server, kept))
+def run(server: Server, ready: threading.Event) -> None:
+    asyncio.run(serve(server, ready))
 
 
-async def serve(server: Server, kept: Kept) -> None:
-    kept.loop = asyncio.get_running_loop()
+async def serve(server: Server, ready: threading.Event) -> None:
     async with server:
+        ready.set()
         await server.stopped()

@@ -96,7 +96,14 @@ def is_wrong(record: Record) -> bool:
 
 
 def said(record: Record) -> str:
-    """A record in some words, on one line."""
+    """A record in some words, on one line, whatever strangers have put into it."""
+    try:
+        return visible(words(record))
+    except (LookupError, TypeError, ValueError):  # a file of records that was changed by hand
+        return visible(record.name)
+
+
+def words(record: Record) -> str:
     content = record.content if isinstance(record.content, dict) else {}
     match record.lane:
         case "bytes":
@@ -113,7 +120,7 @@ def said_bytes(name: str, content: Mapping[str, Any]) -> str:
         return f"connected from {address(content.get('peername'))}"
     if "bytes" not in content:
         return TRANSPORT.get(name, name)
-    return f"{counted(size_of(content), 'byte')}: {visible(content)}"
+    return f"{counted(size_of(content), 'byte')}: {plain(content)}"
 
 
 # asyncio's names, and what they mean here.
@@ -199,7 +206,7 @@ def amount(data: Any) -> str:
     """How much, and the beginning of what."""
     kind = "byte" if isinstance(data, dict) and "bytes" in data else "character"
     size = size_of(data)
-    return f"{counted(size, kind)}: {visible(data)}" if size else counted(0, kind)
+    return f"{counted(size, kind)}: {plain(data)}" if size else counted(0, kind)
 
 
 def plain(value: Any) -> str:
@@ -212,11 +219,9 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def visible(data: Any) -> str:
+def visible(text: str) -> str:
     """Text without what would break a line, or do something to a terminal."""
-    return "".join(
-        CONTROLS.get(each, each) if each.isprintable() or each in CONTROLS else "·" for each in plain(data)
-    )
+    return "".join(each if each.isprintable() else CONTROLS.get(each, "·") for each in text)
 
 
 CONTROLS = {"\r": "\\r", "\n": "\\n", "\t": "\\t"}

@@ -97,7 +97,8 @@ class ObservedHttp1Connection(Http1Connection):
         return False
 
     def refuse(self, status: int, text: str = "", headers: Headers = (), page: Page | None = None) -> None:
-        self.transport.observer.on_refused(status, text)
+        if self.response is None:  # otherwise no word of it leaves
+            self.transport.observer.on_refused(status, text)
         super().refuse(status, text, headers, page)
 
 

@@ -57,7 +57,9 @@ def test_what_strangers_send_does_nothing_to_the_terminal():
     hostile = "\x1b[2J\u202e\x07\n\u2028\x9b"
     for record in (
         Record(0, 1, 1, "bytes", "in", "data_received", {"bytes": hostile}),
-        Record(0, 1, 1, "events", "in", "Request", {"method": {"bytes": hostile}, "target": {"bytes": hostile}}),
+        Record(
+            0, 1, 1, "events", "in", "Request", {"method": {"bytes": hostile}, "target": {"bytes": hostile}}
+        ),
         Record(0, 1, 1, "events", "in", "TextMessage", {"data": hostile}),
         Record(0, 1, 1, "asgi", "in", "websocket.receive", {"text": hostile}),
         Record(0, 1, 1, "asgi", "in", "websocket.disconnect", {"code": 1000, "reason": hostile}),

@@ -44,7 +44,7 @@ def nested(depth):
         ({"a": {"b": [1]}, 3: 4}, {"a": {"b": [1]}, "3": 4}),
         (Broken(), {"repr": "<Broken instance>"}),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_any_value_becomes_json(value, expected):
     content = as_json(value)
@@ -82,8 +82,12 @@ def test_secrets_are_masked_unless_asked_for():
     assert "a=b" in json.dumps(as_json(SECRETS, secrets=True))
 
 
-HEAD = b"GET /a:b HTTP/1.1\r\nHost: x:80\r\nCookie: a=b; c=d\r\nX-Api-Key:k\r\nAccept: */*\r\n\r\n{body: cookie}"
-SHOWN = b"GET /a:b HTTP/1.1\r\nHost: x:80\r\nCookie: **** ***\r\nX-Api-Key:*\r\nAccept: */*\r\n\r\n{body: cookie}"
+HEAD = (
+    b"GET /a:b HTTP/1.1\r\nHost: x:80\r\nCookie: a=b; c=d\r\nX-Api-Key:k\r\nAccept: */*\r\n\r\n{body: cookie}"
+)
+SHOWN = (
+    b"GET /a:b HTTP/1.1\r\nHost: x:80\r\nCookie: **** ***\r\nX-Api-Key:*\r\nAccept: */*\r\n\r\n{body: cookie}"
+)
 
 
 @pytest.mark.parametrize("cut", range(len(HEAD)))

@@ -112,7 +112,9 @@ async def test_secrets_are_told_where_they_are_asked_for(raw):
 async def test_an_upload_that_waits_for_its_100_is_told_with_what_the_application_waits_for(raw):
     async with Traced(echo) as traced:
         reader, writer = await raw(traced.server)
-        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
+        writer.write(
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+        )
         await reader.readuntil(b"\r\n\r\n")
         await traced.until("waits in receive()")
         writer.write(b"2\r\nab\r\n")
@@ -121,7 +123,9 @@ async def test_an_upload_that_waits_for_its_100_is_told_with_what_the_applicatio
         await reader.readuntil(b"ab")
         await traced.until("returned")
     said = traced.said(1)
-    assert said.index(("events", "out", "InformationalResponse")) < said.index(("app", "", "waits in receive()"))
+    assert said.index(("events", "out", "InformationalResponse")) < said.index(
+        ("app", "", "waits in receive()")
+    )
     assert said.index(("app", "", "waits in receive()")) < said.index(("events", "in", "Data"))
     assert "await receive()" in traced.one("Data", way="in").app  # where it waited when that came
     first = next(each for each in traced.records if each.name == "http.request")
