@@ -5,23 +5,32 @@ startup failed. Of a check: 0 nothing is wrong, 1 something is, 2 and 3 as above
 """
 
 import argparse
-import dataclasses
 import logging
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from .check import Line, Mark, check, labels
-from .config import Config, UsageError, did_you_mean, nearest, spelling
+from .config import LANES, UsageError, check_lanes, did_you_mean, lanes_named, nearest, spelling
 from .explain.frames import of_application
 from .lifespan import StartupFailed
-from .options import add_option, environment_options, flag, misspelt_variables, spelling_of
+from .observe.record import NotATrace
+from .options import (
+    FIELDS,
+    add_option,
+    environment_options,
+    flag,
+    misspelt_variables,
+    spelling_of,
+    with_values,
+)
 from .other_servers import stands_here
 from .process import run
 from .reload import inherited, serve_inherited, serve_reloading
+from .tracing import is_coloured, lanes_of
 from .version import __version__
 
 STOPPED, UNEXPECTED, WRONG_USE, STARTUP_FAILED = 0, 1, 2, 3
@@ -46,7 +55,7 @@ Command = Callable[..., int]
 def parse_arguments(arguments: Sequence[str]) -> tuple[Command, dict[str, Any]]:
     """The command, and what it is called with. Raises UsageError."""
     check_command_word(arguments)
-    given, unknown = make_parser().parse_known_args(arguments)
+    given, unknown = make_parser().parse_known_args(with_values(arguments))
     options = vars(given)
     command, parser = options.pop("command"), options.pop("parser")
     if unknown:
@@ -63,11 +72,14 @@ def check_command_word(arguments: Sequence[str]) -> None:
     if first.startswith("-") or APPLICATION.search(first):
         rest = [each for each in arguments if each != "serve"]
         raise UsageError(f"a command comes first; did you mean `{shlex.join(['miniasgi', 'serve', *rest])}`?")
-    near = did_you_mean(first, list(COMMANDS)) or f"; the commands are {' and '.join(COMMANDS)}"
+    near = (
+        did_you_mean(first, list(COMMANDS))
+        or f"; the commands are {', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}"
+    )
     raise UsageError(f"there is no command {first!r}{near}")
 
 
-COMMANDS = ("serve", "check")
+COMMANDS = ("serve", "check", "show")
 APPLICATION = re.compile(r":[A-Za-z_]|\.py$")  # what looks like one
 
 
@@ -122,6 +134,36 @@ def check_command(app: str, path: Sequence[str] = ("/",), timeout: float = 10.0,
         return UNEXPECTED
 
 
+def show_command(file: str, format: str = "text", exchange: int | None = None, lanes: str = "all") -> int:
+    from .show import NoSuchExchange, read_trace, show  # which a server has no use for
+
+    spelling.set(spelling_of(("lanes",), ()))
+    check_lanes("lanes", lanes)
+    try:
+        trace = read_trace(lines_of(file))
+        for line in show(trace, format, exchange, lanes_of(sys.stdout, lanes_named(lanes))):
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except NotATrace as error:
+        raise UsageError(f"{file}: {error}") from None
+    except NoSuchExchange as error:
+        raise UsageError(str(error)) from None
+    return STOPPED
+
+
+def lines_of(file: str) -> list[str]:
+    """The lines of a file; - is what is piped in. Raises UsageError."""
+    try:
+        if file == "-":
+            return [*sys.stdin]
+        with open(file, encoding="utf-8", errors="replace", newline="\n") as lines:
+            return [*lines]
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
 def told(line: Line, width: int, coloured: bool) -> str:
     """A line of a check as the terminal shows it: its mark, the step in a column of that width, the text."""
     if not line.about:  # the last one
@@ -136,11 +178,6 @@ COLOURS = {Mark.FACT: "2", Mark.GOOD: "32", Mark.ADVICE: "33", Mark.WRONG: "1;31
 
 def painted(text: str, mark: Mark, coloured: bool) -> str:
     return f"\x1b[{COLOURS[mark]}m{text}\x1b[0m" if coloured else text
-
-
-def is_coloured(stream: TextIO) -> bool:
-    """On a terminal that can, and not where the user wants none (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def wrong_use(text: str) -> int:
@@ -189,12 +226,30 @@ def make_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     checking.set_defaults(parser=checking, command=check_command)
+    showing = commands.add_parser(
+        "show",
+        help="tell a recorded trace again",
+        description="Tell again what `miniasgi serve APP --trace-file FILE` has recorded.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    showing.set_defaults(parser=showing, command=show_command)
+    showing.add_argument("file", metavar="FILE", help="the trace; - reads what is piped in")
+    showing.add_argument(
+        "--format",
+        choices=("text", "mermaid", "curl", "pytest", "html"),
+        help="lanes of text, a sequence diagram, commands, tests, or a page of its own (default: text)",
+    )
+    showing.add_argument("--exchange", type=int, metavar="N", help="this one only (default: all)")
+    showing.add_argument(
+        "--lanes", metavar="LANES", help=f"of text: all, or some of {','.join(LANES)} (default: all)"
+    )
     for command in (serving, checking):
         command.add_argument(
             "app", metavar="APP", help="package.module:attribute or path/to/file.py:attribute"
         )
         command.add_argument("--version", action="version", version=f"miniasgi {__version__}")
-    for each in dataclasses.fields(Config):
+    for each in FIELDS:
         add_option(serving, each)
         if each.name in LOADING:
             add_option(checking, each)

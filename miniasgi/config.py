@@ -175,6 +175,59 @@ def check(each: "dataclasses.Field[Any]", value: object) -> None:
             raise ConfigError(f"{name} is at most {maximum:g}, not {value:g}")
 
 
+# What `trace` may name: the lanes that something passes between client and application.
+LANES = ("bytes", "events", "asgi", "app")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tracing:
+    """What a process shows of what passes while it serves. Raises ConfigError for what cannot be meant."""
+
+    trace: str = option("", f"show what passes in the terminal: all, or some of {','.join(LANES)}")
+    trace_file: str = option("", "file that what passes is written to, for `miniasgi show`")
+    trace_secrets: bool = option(False, "show cookies, tokens and passwords, which are masked otherwise")
+    inspect: str = option("", "port of a page on this machine that shows what passes; auto takes a free one")
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            check(each, getattr(self, each.name))
+        check_lanes("trace", self.trace)
+        if self.inspect not in ("", "auto") and not (self.inspect.isdecimal() and int(self.inspect) < 65536):
+            raise ConfigError(f"{named('inspect')} is a port, or auto, not {self.inspect!r}")
+        if self.trace_secrets and not self:
+            text = f"{named('trace_secrets', True)} has no effect without {named('trace')}, "
+            raise ConfigError(text + f"{named('trace_file')} or {named('inspect')}")
+
+    def __bool__(self) -> bool:
+        """Whether anything is to be shown."""
+        return bool(self.trace or self.trace_file or self.inspect)
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes that the terminal is to show."""
+        return lanes_named(self.trace)
+
+
+def check_lanes(option: str, value: str) -> None:
+    """Raise ConfigError where an option names a lane that there is not."""
+    for lane in lanes_named(value):
+        if lane not in LANES:
+            text = f"{named(option)} is all, or some of {','.join(LANES)}, not {value!r}"
+            raise ConfigError(text + did_you_mean(lane, [*LANES]))
+
+
+def lanes_named(value: str) -> tuple[str, ...]:
+    return LANES if value == "all" else tuple(value.split(",")) if value else ()
+
+
+def make_configs(options: dict[str, Any]) -> tuple[Config, Tracing]:
+    """The Config and the Tracing of these options; ConfigError for one that is of neither."""
+    names = [each.name for each in dataclasses.fields(Tracing)]
+    tracing = {name: value for name, value in options.items() if name in names}
+    rest = {name: value for name, value in options.items() if name not in names}
+    return make_config(rest), Tracing(**tracing)
+
+
 def make_config(options: dict[str, Any]) -> Config:
     """A Config of these options; ConfigError (with the nearest name) for one that does not exist."""
     known = [each.name for each in dataclasses.fields(Config)]

@@ -137,7 +137,7 @@ class Lifespan:
 
     def on_end(self, task: "asyncio.Task[None]") -> None:
         """The application has left the conversation: too early, unless it was asked to shut down."""
-        if self.state is State.RUNNING and not task.cancelled() and (error := task.exception()):
+        if self.state is State.RUNNING and (error := error_of(task)) is not None:
             self.state, self.task = State.OVER, None
             text = "The application's lifespan raised; it is served on, and will have no shutdown"
             self.tell(logging.ERROR, text, error)
@@ -228,7 +228,7 @@ class Lifespan:
         if not self.task.done():
             self.task.cancel()
             await asyncio.wait((self.task,), timeout=CLEAN_UP)
-        error = self.task.exception() if self.task.done() and not self.task.cancelled() else None
+        error = error_of(self.task) if self.task.done() else None
         if error is not None and not self.failure:  # otherwise it has said so itself
             self.tell(logging.ERROR, "The application's lifespan raised", error)
 
@@ -267,6 +267,13 @@ class Lifespan:
         self.failure = message.get("message") or "it gave no reason"
         self.state = State.OVER
         self.answered.set_result(None)
+
+
+def error_of(task: "asyncio.Task[None]") -> BaseException | None:
+    """What a task that is done has raised; a cancellation too, unless somebody has asked for it."""
+    if task.cancelled():
+        return None if task.cancelling() else asyncio.CancelledError()
+    return task.exception()
 
 
 def is_told_off(error: BaseException) -> bool:

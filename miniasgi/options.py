@@ -6,14 +6,18 @@ It reads no environment by itself and ends no process: what is wrong is a UsageE
 import argparse
 import dataclasses
 import shlex
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
-from .config import Config, UsageError, environment_name, nearest
+from .config import Config, Tracing, UsageError, environment_name, nearest
 
 Field = dataclasses.Field[Any]
 PREFIX = environment_name("")
+FIELDS: list[Field] = [*dataclasses.fields(Config), *dataclasses.fields(Tracing)]
+# Options that may stand without a value, and what that means. A value of theirs stands behind an equals sign:
+# otherwise `--trace app:app` would have one.
+BARE = {"--trace": "all", "--inspect": "auto"}
 
 
 def flag(option: str) -> str:
@@ -49,8 +53,15 @@ def form(each: Field) -> dict[str, Any]:
     """How argparse reads a field: as a flag, or a value, of which Config says whether it takes it."""
     if each.type is bool:
         return {"action": argparse.BooleanOptionalAction}
+    if flag(each.name) in BARE:
+        return {"nargs": "?", "metavar": "PORT" if each.name == "inspect" else "LANES"}
     metavar = choices(each) or {int: "N", float: "SECONDS", str: "TEXT"}[each.type]  # type: ignore[index]
     return {"type": partial(parse, each, flag(each.name)), "metavar": metavar}
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with a value for each of those options that may stand without one."""
+    return [f"{each}={BARE[each]}" if each in BARE else each for each in arguments]
 
 
 def parse(each: Field, name: str, text: str) -> Any:
@@ -80,7 +91,7 @@ YES_OR_NO |= {"0": False, "false": False, "no": False, "off": False}
 def environment_options(environment: Mapping[str, str]) -> dict[str, Any]:
     """The options that environment variables set. Raises UsageError for one that cannot be read."""
     options: dict[str, Any] = {}
-    for each in dataclasses.fields(Config):
+    for each in FIELDS:
         name = environment_name(each.name)
         if name in environment:
             options[each.name] = parse(each, name, environment[name])
@@ -89,7 +100,7 @@ def environment_options(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def misspelt_variables(environment: Mapping[str, str]) -> Iterator[str]:
     """What to say of variables that are nearly ours. Others with our prefix may be somebody else's."""
-    known = [each.name.upper() for each in dataclasses.fields(Config)]
+    known = [each.name.upper() for each in FIELDS]
     for variable in environment:
         name = variable.removeprefix(PREFIX)
         if variable.startswith(PREFIX) and name not in known and (near := nearest(name, known)):

@@ -19,30 +19,35 @@ from types import FrameType
 from typing import Any, Self, TextIO
 
 from .asgi import Application
-from .config import Config, ConfigError, make_config, named
+from .config import Config, ConfigError, Tracing, make_configs, named
 from .explain.awaits import DEPTH, unawaited_heard
 from .listen import open_sockets, url_of
 from .loading import load_app
 from .loops import choose_loop, close_loop
+from .observe import debug
 from .observe.stalls import stalls_told
+from .observe.trace import Trace
 from .server import Server, Stopped
 from .tls_context import tls_context
+from .tracing import traced
 from .version import __version__
 
 log = logging.getLogger("miniasgi")
+NO_TRACING = Tracing()
 LOGGERS = (log, logging.getLogger("miniasgi.access"))
 
 
 def run(app: Application | str, **options: Any) -> None:
     """Serve until SIGINT or SIGTERM: the first one asks for a graceful stop, the second one ends at once.
 
-    `app` is an application or its name, `module:attribute`; the options are Config's. Raises UsageError
-    (LoadError, AddressError, TLSError, ConfigError), and StartupFailed. Outside the main thread, where
-    signals cannot be had, it serves until the process ends.
+    `app` is an application or its name, `module:attribute`; the options are Config's and Tracing's. Raises
+    UsageError (LoadError, AddressError, TLSError, ConfigError), and StartupFailed. Outside the main thread,
+    where signals cannot be had, it serves until the process ends.
     """
     if "reload" in options:
         raise ConfigError(why_no_reload(app))
-    serve(app, make_config(options), Signals())
+    config, tracing = make_configs(options)
+    serve(app, config, Signals(), tracing=tracing)
 
 
 def why_no_reload(app: Application | str) -> str:
@@ -53,7 +58,11 @@ def why_no_reload(app: Application | str) -> str:
 
 
 def serve(
-    app: Application | str, config: Config, signals: "Signals", sockets: Sequence[socket.socket] = ()
+    app: Application | str,
+    config: Config,
+    signals: "Signals",
+    sockets: Sequence[socket.socket] = (),
+    tracing: Tracing = NO_TRACING,
 ) -> None:
     """Serve until a signal ends it: on these sockets, or, without any, on the address of the config."""
     configure_logging(config.log_level)
@@ -67,10 +76,21 @@ def serve(
         if isinstance(app, str):
             app = load_app(app, app_dir=config.app_dir, factory=config.factory)
             enable_loggers()
+        trace = stack.enter_context(traced(tracing, name))
         loop = new_loop()
         asyncio.set_event_loop(loop)
         stack.callback(leave, loop)
-        loop.run_until_complete(serve_until_stopped(Server(app, config, sockets=sockets), name, signals))
+        server = make_server(app, config, sockets, trace)
+        loop.run_until_complete(serve_until_stopped(server, name, signals))
+
+
+def make_server(
+    app: Application, config: Config, sockets: Sequence[socket.socket], trace: Trace | None
+) -> Server:
+    if trace is None:
+        return Server(app, config, sockets=sockets)
+    on_advice = debug.warn if config.debug else None
+    return Server(trace.of_application(app, on_advice), config, sockets=sockets, first=trace.first)
 
 
 async def serve_until_stopped(server: Server, name: str, signals: "Signals") -> None:

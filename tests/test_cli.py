@@ -67,7 +67,7 @@ def test_version(command, arguments):
         (("examples/chat.py",), "did you mean `miniasgi serve examples/chat.py"),
         (("--port", "80", "serve", "a:b"), "did you mean `miniasgi serve --port 80 a:b`?"),
         (("srve", "a:b"), "there is no command 'srve'; did you mean 'serve'?"),
-        (("start", "a:b"), "there is no command 'start'; the commands are serve and check"),
+        (("start", "a:b"), "there is no command 'start'; the commands are serve, check and show"),
         (("serve", "tests.applications:hello", "--port", "65536"), "--port is at most 65535"),
         (
             ("serve", "tests.applications:hello", "--lifespan", "maybe"),

@@ -1,4 +1,4 @@
-"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← {check, reload, testing} ← {cli, __main__}."""
+"""The imports run one way: {asgi, config} ← protocol ← {observe, server} ← {inspector, process, …} ← {cli, __main__}."""
 
 import ast
 from pathlib import Path
@@ -20,16 +20,19 @@ MAY_IMPORT = {
     "loops": {"config"},
     "accept": set(),
     "tls_context": {"config"},
-    "observe": {"asgi", "config", "explain", "observe", "protocol"},
+    "observe": {"asgi", "config", "explain", "observe", "protocol", "version"},
     "server": {
         *("accept", "asgi", "config", "explain", "lifespan", "listen", "loops", "observe", "protocol"),
         "tls_context",
     },
+    "inspector": {"asgi", "config", "inspector", "listen", "observe", "protocol", "server"},
+    "tracing": {"config", "inspector", "observe"},
+    "show": {"explain", "inspector", "observe", "show"},
     "process": {
         *("asgi", "config", "explain", "listen", "loading", "loops", "observe", "server"),
-        *("tls_context", "version"),
+        *("tls_context", "tracing", "version"),
     },
-    "reload": {"config", "listen", "loops", "process", "reload", "server", "tls_context"},
+    "reload": {"config", "inspector", "listen", "loops", "process", "reload", "server", "tls_context"},
     "check": {"asgi", "check", "config", "explain", "lifespan", "loading", "observe", "process", "server"},
     "testing": {
         *("asgi", "config", "explain", "lifespan", "listen", "loading", "loops", "observe", "protocol"),
@@ -39,8 +42,8 @@ MAY_IMPORT = {
     "options": {"config"},
     "other_servers": set(),
     "cli": {
-        *("check", "config", "explain", "lifespan", "options", "other_servers"),
-        *("process", "reload", "version"),
+        *("check", "config", "explain", "lifespan", "observe", "options", "other_servers"),
+        *("process", "reload", "show", "tracing", "version"),
     },
     "__main__": {"cli"},
 }
@@ -48,6 +51,12 @@ ROAD_MAY_IMPORT = {"h11", "wsproto"}  # beside the standard library
 # The files of some folders, the ground first: each may import those before it.
 ORDER = {
     "reload": ["watch", "child", "parent", "__init__"],
+    "inspector": ["kept", "page", "application", "serving", "__init__"],
+    "show": ["exchanges", "mermaid", "curl", "as_test", "__init__"],
+    "observe": [
+        *("access", "conversation", "stand_ins", "recording", "record", "trace", "lanes", "debug"),
+        *("watchdog", "stalls", "__init__"),
+    ],
     "testing": [
         *("certificate", "faults", "memory", "raw", "served", "thread", "in_loop", "serving"),
         *("report", "strict", "plugin", "__init__"),

@@ -228,6 +228,23 @@ async def test_an_application_that_raises_after_it_received_has_failed():
     assert caught.value.__cause__ is error
 
 
+@pytest.mark.parametrize("shutdown", [False, True])
+async def test_a_cancellation_that_nobody_asked_for_is_told_behind_the_startup_too(shutdown):
+    told = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(COMPLETE)
+        if shutdown:
+            await receive()
+        raise asyncio.CancelledError
+
+    running = Lifespan(app, "auto", 5.0, {}, lambda level, text, error: told.append(error))
+    await running.startup()
+    await running.shutdown()
+    assert [type(error) for error in told] == [asyncio.CancelledError]
+
+
 @pytest.mark.parametrize("mode", ["auto", "on"])
 async def test_a_startup_that_ends_in_a_cancellation_of_its_own_has_failed(mode):
     async def app(scope, receive, send):

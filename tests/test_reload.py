@@ -308,10 +308,15 @@ def test_a_signal_to_the_parent_shuts_the_application_down(project):
 
 
 def is_refused_soon(server):
-    """Whether clients are refused, from a moment on: the child says that it stops, and then closes its sockets."""
+    """Whether clients are refused, from a moment on: the child says that it stops, and then closes its sockets.
+
+    Who came in between is reset.
+    """
     for _ in range(1000):
         try:
             socket.create_connection(("127.0.0.1", server.port)).close()
+        except ConnectionResetError:
+            continue
         except ConnectionRefusedError:
             return True
     return False

@@ -1,38 +1,34 @@
-"""Step 1: bytes. A TCP server that sends back what it is sent.
+"""Step 1: bytes. A loop reads them from a socket, and writes them to it; whatever comes is sent back.
 
-New: a loop that waits for all sockets at once, and tells the object of each what happens there.
-Missing: any meaning. A piece of bytes is what the network made of them: half a word, or two.
-Wrong: who sends without reading fills our memory, for as long as he likes; Ctrl+C ends it with a
-traceback.
+Missing: any protocol, so nothing here knows where a message ends. Time limits.
 
-    curl --silent --http0.9 --max-time 1 http://127.0.0.1:8000/hi
+    curl telnet://127.0.0.1:8000
 
-prints what curl itself sends, since just that comes back: GET /hi HTTP/1.1, and headers. It waits for
-more until its second is over.
-In miniasgi: `connection.py`, Arrival.connection_made.
+sends back each line that you type. In miniasgi: `connection.py`, Connection, which the loop calls back in place
+of being awaited: that is faster, and the reason why the rest of it looks other than here.
 """
 
-import argparse
 import asyncio
+import sys
 
 
-class Connection(asyncio.Protocol):
-    """One client. The loop makes it, and calls its methods as things happen to the socket."""
-
-    def connection_made(self, transport):
-        self.transport = transport
-
-    def data_received(self, data):
-        self.transport.write(data)
+async def echo(reader, writer):
+    """One client, from its first byte to its last one."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()  # until it has taken enough of what it is sent
+    except ConnectionError:
+        """The client has left."""
+    finally:
+        writer.close()
 
 
 async def main():
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", arguments.port)
-    print("http://{}:{}".format(*server.sockets[0].getsockname()), flush=True)
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+    server = await asyncio.start_server(echo, "127.0.0.1", port)
+    print("tcp://{}:{}".format(*server.sockets[0].getsockname()), flush=True)
     await server.serve_forever()
 
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--port", type=int, default=8000)
-arguments = parser.parse_args()
 asyncio.run(main())

@@ -1,89 +1,64 @@
-"""Step 2: h11. Bytes become events of HTTP, and events become bytes.
+"""Step 2: h11 makes events of the bytes, and bytes of the events. It knows HTTP, and knows no sockets.
 
-New: h11 reads and writes HTTP. What arrives is given to it, and it is asked for events until it needs
-more bytes: how the network has cut them does not matter any more. What breaks the rules is 400.
-Missing: an application: the answer is always the same. One request a connection. Time limits. A Date
-header.
-Wrong: to close with something unread, as behind a 400, may reset the connection before the answer is
-read.
+New: Connection, which gives h11 what comes and asks it for the next event; a client that breaks the rules of
+HTTP is told so.
+Missing: an application. More than one request a connection. Time limits.
+Wrong: the body of a request is not read, and who is still sending it may miss the answer.
 
-    curl --include http://127.0.0.1:8000/hi
+    curl http://127.0.0.1:8000/hi
 
-prints HTTP/1.1 200, content-length: 17, connection: close, and: You sent GET /hi
-In miniasgi: `http1.py`, Http1Connection.pump and ON_EVENT.
+prints GET /hi. In miniasgi: `http1.py`, Http1Connection.next_event and ON_EVENT.
 """
 
-import argparse
 import asyncio
+from contextlib import suppress
+import sys
 
 import h11
 
 
-class Connection(asyncio.Protocol):
-    """One client. The loop makes it, and calls its methods as things happen to the socket."""
+class Connection:
+    """One client: its bytes are read and written here, and h11 says what they mean."""
 
-    def connection_made(self, transport):
-        self.transport = transport
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
         self.h11 = h11.Connection(h11.SERVER)
-        self.started = False  # some of the answer was written
 
-    def data_received(self, data):
-        self.h11.receive_data(data)
-        self.pump()
+    async def next_event(self):
+        while (event := self.h11.next_event()) is h11.NEED_DATA:
+            self.h11.receive_data(await self.reader.read(65536))
+        return event
 
-    def pump(self):
-        """Take what h11 makes of the bytes, until it needs more of them."""
+    async def write(self, *events):
+        self.writer.write(b"".join([self.h11.send(event) for event in events]))
+        await self.writer.drain()
+
+    async def serve(self):
         try:
-            while (event := self.h11.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-                ON_EVENT[type(event)](self, event)
+            request = await self.next_event()
+            if isinstance(request, h11.Request):  # and not the end of a connection that asked for nothing
+                await self.answer(
+                    200, request.method + b" " + request.target + b"\n", request.method == b"HEAD"
+                )
         except h11.RemoteProtocolError as error:
-            self.refuse(error.error_status_hint)
+            await self.answer(error.error_status_hint, b"this is not HTTP\n")
+        except ConnectionError:
+            """The client has left."""
+        finally:
+            self.writer.close()
 
-    def on_request(self, request):
-        self.request = request
-        if self.h11.they_are_waiting_for_100_continue:
-            self.write(h11.InformationalResponse(status_code=100, headers=[]))
-
-    def on_data(self, event):
-        """Nobody asks for it."""
-
-    def on_end_of_message(self, event):
-        body = b"You sent %s %s\n" % (self.request.method, self.request.target)
+    async def answer(self, status, body, bodiless=False):
         headers = [("content-length", str(len(body))), ("connection", "close")]
-        self.write(h11.Response(status_code=200, headers=headers))
-        if self.request.method != b"HEAD":
-            self.write(h11.Data(data=body))
-        self.write(h11.EndOfMessage())
-        self.started = True
-        self.transport.close()
-
-    def refuse(self, status):
-        """Answer so, unless an answer has begun, and close."""
-        if not self.started:
-            self.started = True
-            self.h11 = h11.Connection(h11.SERVER)  # the other one may be in its state ERROR
-            headers = [("content-length", "0"), ("connection", "close")]
-            self.write(h11.Response(status_code=status, headers=headers), h11.EndOfMessage())
-        self.transport.close()
-
-    def write(self, *parts):
-        self.transport.write(b"".join([self.h11.send(part) for part in parts]))
-
-
-ON_EVENT = {
-    h11.Request: Connection.on_request,
-    h11.Data: Connection.on_data,
-    h11.EndOfMessage: Connection.on_end_of_message,
-}
+        with suppress(ConnectionError):
+            head = h11.Response(status_code=status, headers=headers)
+            await self.write(head, h11.Data(data=b"" if bodiless else body), h11.EndOfMessage())
 
 
 async def main():
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", arguments.port)
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+    server = await asyncio.start_server(lambda *both: Connection(*both).serve(), "127.0.0.1", port)
     print("http://{}:{}".format(*server.sockets[0].getsockname()), flush=True)
     await server.serve_forever()
 
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--port", type=int, default=8000)
-arguments = parser.parse_args()
 asyncio.run(main())

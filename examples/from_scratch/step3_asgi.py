@@ -1,187 +1,123 @@
 """Step 3: ASGI. Any application answers, and needs to know nothing of sockets or of h11.
 
-New: a request is a scope, and two functions to receive and to send messages: a Call. What is below it is
-its wire.
-Missing: one request a connection still. Time limits. No extensions, no root_path, no Date header.
-Wrong: a body that the application does not receive, or a client that takes none of the answer, fills the
-memory. A client that ends its side is taken for one that has left.
+New: a request is a scope, and two functions to receive and to send messages.
+Missing: more than one request a connection. No extensions, no root_path, no Date header. Time limits.
+Wrong: a body is collected as a whole, and so is the answer, however large they are.
 
     curl --data hello http://127.0.0.1:8000/hi
 
-prints POST /hi: 5 bytes. `examples.hello:app` or one of your own is served by its name.
+prints POST /hi: 5 bytes. `python step3_asgi.py package.module:app` serves an application of yours.
 In miniasgi: `scope.py`, http_scope; `exchange.py`, Exchange.receive and Exchange.SEND.
 """
 
-import argparse
 import asyncio
 import logging
 import pkgutil
 import sys
+from contextlib import suppress
 from urllib.parse import unquote
 
 import h11
 
-tasks = set()  # calls under way; a loop keeps no task alive
+OURS = (b"connection", b"transfer-encoding")  # headers that say how a message is framed, and are not ASGI's
 
 
-class Connection(asyncio.Protocol):
-    """One client. The loop makes it, and calls its methods as things happen to the socket."""
+class Left(ConnectionError):
+    """The client has left: an OSError, as ASGI has it."""
 
-    LOST = {"type": "http.disconnect"}
 
-    def connection_made(self, transport):
-        self.transport = transport
+class Connection:
+    """One client: its bytes are read and written here, and h11 says what they mean."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
         self.h11 = h11.Connection(h11.SERVER)
-        self.call = None  # of the application, until the answer is complete
-        self.started = False  # some of the answer was written
 
-    def data_received(self, data):
-        self.h11.receive_data(data)
-        self.pump()
+    async def next_event(self):
+        while (event := self.h11.next_event()) is h11.NEED_DATA:
+            try:
+                self.h11.receive_data(await self.reader.read(65536))
+            except ConnectionError:
+                return h11.ConnectionClosed()
+        return event
 
-    def connection_lost(self, error):
-        if self.call is not None:
-            self.call.end(self.LOST, left=True)
-
-    def pump(self):
-        """Take what h11 makes of the bytes, until it needs more of them."""
+    async def write(self, *events):
+        self.writer.write(b"".join([self.h11.send(event) for event in events]))
         try:
-            while (event := self.h11.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-                ON_EVENT[type(event)](self, event)
+            await self.writer.drain()
+        except ConnectionError as error:
+            raise Left from error
+
+    async def serve(self):
+        try:
+            request = await self.next_event()
+            if isinstance(request, h11.Request):  # and not the end of a connection that asked for nothing
+                await self.run(request)
         except h11.RemoteProtocolError as error:
-            self.refuse(error.error_status_hint)
+            await self.refuse(error.error_status_hint)
+        except Left:
+            """Nobody waits for an answer."""
+        except Exception:
+            logging.exception("the application failed")
+            await self.refuse(500)
+        finally:
+            self.writer.close()
 
-    def on_request(self, request):
-        if not request.target.startswith(b"/"):
+    async def run(self, request):
+        self.request, self.head, self.body = request, None, b""
+        await app(self.scope(), self.receive, self.send)
+        if self.h11.our_state is h11.SEND_RESPONSE:
+            raise RuntimeError("the application has returned without a whole answer")
+
+    def scope(self):
+        if not self.request.target.startswith(b"/"):
             raise h11.RemoteProtocolError("no other form of a target is for us (RFC 9112 section 3.2)")
-        self.request, self.head = request, None
-        self.call = Call(self, self.scope("http") | {"method": request.method.decode()})
-
-    def scope(self, kind):
         path, _, query = self.request.target.partition(b"?")
         return {
-            "type": kind,
+            "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": self.request.http_version.decode(),
+            "method": self.request.method.decode(),
             "scheme": "http",
             "path": unquote(path.decode()),
             "raw_path": path,
             "query_string": query,
-            "root_path": "",
             "headers": list(self.request.headers),
-            "client": self.transport.get_extra_info("peername"),
-            "server": self.transport.get_extra_info("sockname"),
+            "client": self.writer.get_extra_info("peername"),
+            "server": self.writer.get_extra_info("sockname"),
         }
 
-    def on_data(self, event):
-        if self.call is not None:  # else the answer is complete, and nobody wants the rest
-            self.call.inbox.put_nowait({"type": "http.request", "body": bytes(event.data), "more_body": True})
-
-    def on_end_of_message(self, event):
-        if self.call is not None:
-            self.call.inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
-        else:
-            self.next_cycle()
-
-    def on_receive(self):
+    async def receive(self):
         if self.h11.they_are_waiting_for_100_continue:
-            self.write(h11.InformationalResponse(status_code=100, headers=[]))
+            await self.write(h11.InformationalResponse(status_code=100, headers=[]))
+        body = b""
+        while isinstance(event := await self.next_event(), h11.Data):
+            body += event.data
+        if isinstance(event, h11.EndOfMessage):
+            return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.disconnect"}
 
-    def on_send(self, message):
+    async def send(self, message):
         match message["type"]:
-            case "http.response.start" if self.head is None:  # it leaves with the first of the body
-                headers = [
-                    (name, value) for name, value in message.get("headers", ()) if name.lower() not in OURS
-                ]
+            case "http.response.start" if self.head is None:
+                headers = [line for line in message.get("headers", ()) if line[0].lower() not in OURS]
                 headers.append((b"connection", b"close"))
                 self.head = h11.Response(status_code=message["status"], headers=headers)
             case "http.response.body" if self.head is not None:
-                bodiless = self.request.method == b"HEAD" or self.head.status_code in (204, 304)
-                parts = [] if self.started else [self.head]
-                if message.get("body") and not bodiless:
-                    parts.append(h11.Data(data=message["body"]))
+                self.body += message.get("body", b"")
                 if not message.get("more_body", False):
-                    parts.append(h11.EndOfMessage())
-                self.write(*parts)
-                self.started = True
-                if not message.get("more_body", False):
-                    self.call.end(self.LOST)
-                    self.call = None
-                    self.next_cycle()
+                    bodiless = self.request.method == b"HEAD" or self.head.status_code in (204, 304)
+                    body = h11.Data(data=b"" if bodiless else self.body)
+                    await self.write(self.head, body, h11.EndOfMessage())
             case kind:
                 raise RuntimeError(f"{kind} cannot be sent now")
 
-    def next_cycle(self):
-        """The answer is complete. Once the request is, too, this was all."""
-        if self.h11.their_state is not h11.SEND_BODY:
-            self.transport.close()
-
-    def on_return(self, error):
-        logging.error("%r has no answer, or half of one", self.request.target, exc_info=error)
-        self.refuse(500)
-
-    def refuse(self, status):
-        """Answer so, unless an answer has begun, and close."""
-        if not self.started:
-            self.started = True
-            self.h11 = h11.Connection(h11.SERVER)  # the other one may be in its state ERROR
+    async def refuse(self, status):
+        """Answer so, unless an answer has begun."""
+        if self.h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = [("content-length", "0"), ("connection", "close")]
-            self.write(h11.Response(status_code=status, headers=headers), h11.EndOfMessage())
-        if self.call is not None:
-            self.call.end(self.LOST, left=True)
-        self.transport.close()
-
-    def write(self, *parts):
-        self.transport.write(b"".join([self.h11.send(part) for part in parts]))
-
-
-OURS = (b"connection", b"transfer-encoding")  # headers that say how a message is framed, and are not ASGI's
-ON_EVENT = {
-    h11.Request: Connection.on_request,
-    h11.Data: Connection.on_data,
-    h11.EndOfMessage: Connection.on_end_of_message,
-}
-
-
-class Call:
-    """One call of the application. What it can receive is in the inbox; what it sends is for the wire."""
-
-    def __init__(self, wire, scope):
-        self.wire, self.scope, self.inbox = wire, scope, asyncio.Queue()
-        self.over = self.left = False  # nothing is owed any more; because the client has left
-        self.task = asyncio.create_task(self.run())
-        tasks.add(self.task)
-        self.task.add_done_callback(tasks.discard)
-
-    async def run(self):
-        failure = None
-        try:
-            await app(self.scope, self.receive, self.send)
-        except Exception as error:
-            failure = error
-        if not self.over:
-            self.wire.on_return(failure)
-        elif failure is not None and not isinstance(failure, OSError):
-            logging.error("raised when its client was served, or had left", exc_info=failure)
-
-    async def receive(self):
-        if not self.over:
-            self.wire.on_receive()
-        message = await self.inbox.get()
-        if message["type"].endswith(".disconnect"):
-            self.inbox.put_nowait(message)  # for whoever asks again
-        return message
-
-    async def send(self, message):
-        if self.left:
-            raise ConnectionResetError("the client has left")
-        if not self.over:  # what is sent behind a complete answer is ignored
-            self.wire.on_send(message)
-
-    def end(self, message, left=False):
-        if not self.over:
-            self.over, self.left = True, left
-            self.inbox.put_nowait(message)
+            with suppress(Left):
+                await self.write(h11.Response(status_code=status, headers=headers), h11.EndOfMessage())
 
 
 async def hello(scope, receive, send):
@@ -197,15 +133,13 @@ async def hello(scope, receive, send):
 
 
 async def main():
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", arguments.port)
+    port = int(sys.argv[2]) if len(sys.argv) > 2 else 8000
+    server = await asyncio.start_server(lambda *both: Connection(*both).serve(), "127.0.0.1", port)
     print("http://{}:{}".format(*server.sockets[0].getsockname()), flush=True)
     await server.serve_forever()
 
 
-parser = argparse.ArgumentParser()
-parser.add_argument("app", nargs="?", default="__main__:hello", help="module:attribute")
-parser.add_argument("--port", type=int, default=8000)
-arguments = parser.parse_args()
-sys.path.insert(0, "")  # so that modules of the folder you are in are found
-app = pkgutil.resolve_name(arguments.app)
-asyncio.run(main())
+if __name__ == "__main__":
+    sys.path.insert(0, "")  # so that modules of the folder you are in are found
+    app = pkgutil.resolve_name(sys.argv[1]) if len(sys.argv) > 1 else hello
+    asyncio.run(main())

@@ -1,361 +1,142 @@
-"""Step 5: WebSocket. A request may turn its connection into one that carries messages both ways.
+"""Step 5: WebSocket. A request that asks for one becomes one, on the same connection.
 
-New: after the handshake the transport has another protocol object, and wsproto reads and writes its
-frames.
-Missing: compression, pings of our own, limits: of the size of a message, and of the time for a close to
-be answered.
-Wrong: an Upgrade to anything else, or with a body, is an ordinary request, as is allowed; but so is
-websocket as the second of two protocols.
+New: wsproto knows the handshake and the frames, as h11 does HTTP; its wire is the connection of step 4.
+Missing: compression, denial responses, limits of size, pings of our own.
+Wrong: a ping is answered, and a close frame seen, only while the application receives.
 
-    python -m websockets ws://127.0.0.1:8000/
+    python examples/from_scratch/step5_websocket.py examples.chat:app
 
-and what you type comes back: hello, and it prints: You said hello
-In miniasgi: `http1.py`, Http1Connection.upgrade; `websocket.py`, WebSocketExchange.SEND and
-WebSocketConnection.pump.
+Open the page in two windows. In miniasgi: `websocket.py`, WebSocketExchange.SEND and ON_EVENT; the change of the
+protocol is `http1.py`, Http1Connection.upgrade.
 """
 
-import argparse
 import asyncio
-import logging
-import pkgutil
-import sys
-from urllib.parse import unquote
 
-import h11
 import wsproto
+from step4_keep_alive import Connection, Left, main
 from wsproto import events
 from wsproto.connection import ConnectionState
-
-ENOUGH = 4  # messages that may wait for the application; after that, the client has to
-tasks = set()  # calls under way; a loop keeps no task alive
+from wsproto.utilities import RemoteProtocolError
 
 
-class Connection(asyncio.Protocol):
-    """One client. The loop makes it, and calls its methods as things happen to the socket."""
+class UpgradableConnection(Connection):
+    """A connection whose requests may ask for a WebSocket."""
 
-    LOST = {"type": "http.disconnect"}
+    websocket = None  # that it has become
 
-    def connection_made(self, transport):
-        self.transport = transport
-        self.writable = asyncio.Event()  # the client takes what it is sent
-        self.writable.set()
-        self.h11 = h11.Connection(h11.SERVER)
-        self.call = None  # of the application, until the answer is complete
-        self.started = False  # some of the answer was written
-
-    def data_received(self, data):
-        self.h11.receive_data(data)
-        self.pump()
-
-    def pause_writing(self):
-        self.writable.clear()
-
-    def resume_writing(self):
-        self.writable.set()
-
-    def connection_lost(self, error):
-        self.writable.set()  # nobody waits for who has left
-        if self.call is not None:
-            self.call.end(self.LOST, left=True)
-
-    def pump(self):
-        """Take what h11 makes of the bytes, until it needs more of them, or the application has enough."""
-        try:
-            while self.call is None or self.call.inbox.qsize() < ENOUGH:
-                event = self.h11.next_event()
-                if event is h11.NEED_DATA:
-                    self.transport.resume_reading()
-                    return
-                if event is h11.PAUSED:  # a request that has to wait for the answer to the one before it
-                    break
-                ON_EVENT[type(event)](self, event)
-                if self.transport.get_protocol() is not self:  # this is a WebSocket now
-                    return
-            self.transport.pause_reading()
-        except h11.RemoteProtocolError as error:
-            self.refuse(error.error_status_hint)
-
-    def on_request(self, request):
-        if not request.target.startswith(b"/"):
-            raise h11.RemoteProtocolError("no other form of a target is for us (RFC 9112 section 3.2)")
-        self.request, self.head = request, None
-        if is_websocket(request):
-            WebSocket(self)
-            return
-        self.call = Call(self, self.scope("http") | {"method": request.method.decode()})
-
-    def scope(self, kind, scheme="http"):
-        path, _, query = self.request.target.partition(b"?")
-        return {
-            "type": kind,
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
-            "http_version": self.request.http_version.decode(),
-            "scheme": scheme,
-            "path": unquote(path.decode()),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": "",
-            "headers": list(self.request.headers),
-            "client": self.transport.get_extra_info("peername"),
-            "server": self.transport.get_extra_info("sockname"),
-        }
-
-    def on_data(self, event):
-        if self.call is not None:  # else the answer is complete, and nobody wants the rest
-            self.call.inbox.put_nowait({"type": "http.request", "body": bytes(event.data), "more_body": True})
-
-    def on_end_of_message(self, event):
-        if self.call is not None:
-            self.call.inbox.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+    async def run(self, request):
+        fields = dict(request.headers)
+        if fields.get(b"upgrade", b"").lower() == b"websocket" and request.method == b"GET":
+            self.request, self.websocket = request, WebSocket(self)
+            await self.websocket.run()
         else:
-            self.next_cycle()
+            await super().run(request)
 
-    def on_receive(self):
-        if self.h11.they_are_waiting_for_100_continue:
-            self.write(h11.InformationalResponse(status_code=100, headers=[]))
-        self.pump()
+    async def next_request(self):
+        return None if self.websocket else await super().next_request()
 
-    def on_send(self, message):
-        match message["type"]:
-            case "http.response.start" if self.head is None:  # it leaves with the first of the body
-                headers = [
-                    (name, value) for name, value in message.get("headers", ()) if name.lower() not in OURS
-                ]
-                if self.h11.they_are_waiting_for_100_continue:  # nobody knows whether the body comes
-                    headers.append((b"connection", b"close"))
-                self.head = h11.Response(status_code=message["status"], headers=headers)
-            case "http.response.body" if self.head is not None:
-                bodiless = self.request.method == b"HEAD" or self.head.status_code in (204, 304)
-                parts = [] if self.started else [self.head]
-                if message.get("body") and not bodiless:
-                    parts.append(h11.Data(data=message["body"]))
-                if not message.get("more_body", False):
-                    parts.append(h11.EndOfMessage())
-                self.write(*parts)
-                self.started = True
-                if not message.get("more_body", False):
-                    self.call.end(self.LOST)
-                    self.call = None
-                    self.next_cycle()
-                    self.pump()
-            case kind:
-                raise RuntimeError(f"{kind} cannot be sent now")
-
-    def next_cycle(self):
-        """The answer is complete. Once the request is, too, the next one may come, or this was the last."""
-        if (self.h11.our_state, self.h11.their_state) == (h11.DONE, h11.DONE):
-            self.h11.start_next_cycle()
-            self.started = False
-        elif self.h11.their_state is not h11.SEND_BODY:
-            self.transport.close()
-
-    def on_return(self, error):
-        logging.error("%r has no answer, or half of one", self.request.target, exc_info=error)
-        self.refuse(500)
-
-    def refuse(self, status):
-        """Answer so, unless an answer has begun, and close."""
-        if not self.started:
-            self.started = True
-            self.h11 = h11.Connection(h11.SERVER)  # the other one may be in its state ERROR
-            headers = [("content-length", "0"), ("connection", "close")]
-            self.write(h11.Response(status_code=status, headers=headers), h11.EndOfMessage())
-        if self.call is not None:
-            self.call.end(self.LOST, left=True)
-        self.transport.close()
-
-    def write(self, *parts):
-        self.transport.write(b"".join([self.h11.send(part) for part in parts]))
+    async def refuse(self, status):
+        if self.websocket is None:  # it has said so itself
+            await super().refuse(status)
 
 
-OURS = (b"connection", b"transfer-encoding")  # headers that say how a message is framed, and are not ASGI's
-ON_EVENT = {
-    h11.Request: Connection.on_request,
-    h11.Data: Connection.on_data,
-    h11.EndOfMessage: Connection.on_end_of_message,
-}
+class WebSocket:
+    """One WebSocket, on the connection that its handshake came on."""
 
-
-def is_websocket(request):
-    fields = dict(request.headers)
-    right = request.method == b"GET" and request.http_version == b"1.1" and not fields.keys() & BODY
-    return right and fields.get(b"upgrade", b"").lower() == b"websocket"
-
-
-BODY = {b"content-length", b"transfer-encoding"}  # a handshake has none; an Upgrade may be ignored
-
-
-class WebSocket(Connection):
-    """A WebSocket, on the transport of the HTTP connection that becomes it. wsproto knows the frames."""
-
-    LOST = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
-
-    def __init__(self, http):
-        self.transport, self.writable, self.call, self.parts = http.transport, http.writable, None, []
-        self.transport.set_protocol(self)
+    def __init__(self, connection):
+        self.connection = connection
+        self.parts = []  # of the message under way
+        self.closed = None  # the last message for the application
+        self.connects = True  # the first one is still to come
         self.wsproto = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
-        try:
-            self.wsproto.initiate_upgrade_connection(list(http.request.headers), http.request.target)
-        except (wsproto.utilities.RemoteProtocolError, UnicodeError) as error:
-            self.write(getattr(error, "event_hint", events.RejectConnection()))
-            self.transport.close()
-            return
-        [request] = self.wsproto.events()
-        self.call = Call(self, http.scope("websocket", "ws") | {"subprotocols": request.subprotocols})
-        self.call.inbox.put_nowait({"type": "websocket.connect"})
-        if http.h11.trailing_data[0]:
-            self.transport.abort()
-
-    def data_received(self, data):
-        if self.wsproto.state is ConnectionState.CONNECTING:  # who has no answer yet has to wait
-            self.transport.abort()
-        else:
-            self.wsproto.receive_data(data)
-            self.pump()
-
-    def resume_writing(self):
-        super().resume_writing()
-        self.pump()
-
-    def pump(self):
-        for event in self.wsproto.events():
-            self.on_event(event)
-            full = self.call.inbox.qsize() >= ENOUGH and not self.call.over
-            if full or not self.writable.is_set():  # pongs pile up, too
-                self.transport.pause_reading()
-                return
-        self.transport.resume_reading()
-
-    def on_event(self, event):
-        match event:
-            case events.Message() if not self.call.over:
-                self.parts.append(event.data)
-                if event.message_finished:
-                    is_text = isinstance(event, events.TextMessage)
-                    key, data = ("text", "".join(self.parts)) if is_text else ("bytes", b"".join(self.parts))
-                    self.call.inbox.put_nowait({"type": "websocket.receive", key: data})
-                    self.parts.clear()
-            case events.Ping() if self.wsproto.state is ConnectionState.OPEN:
-                self.write(event.response())
-            case events.CloseConnection(code=code, reason=reason):
-                if self.wsproto.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
-                    self.write(event.response())
-                self.call.end(self.LOST | {"code": int(code), "reason": reason or ""}, left=True)
-                self.transport.close()
-
-    def on_receive(self):
-        self.pump()
-
-    def on_send(self, message):
-        opened = self.wsproto.state is ConnectionState.OPEN
-        match message["type"]:
-            case "websocket.accept" if not opened:
-                subprotocol, headers = message.get("subprotocol"), list(message.get("headers", ()))
-                self.write(events.AcceptConnection(subprotocol=subprotocol, extra_headers=headers))
-            case "websocket.close" if not opened:
-                self.reject(403)
-            case "websocket.send" if opened and message.get("text") is not None:
-                self.write(events.TextMessage(message["text"]))
-            case "websocket.send" if opened:
-                self.write(events.BytesMessage(message["bytes"]))
-            case "websocket.close":
-                self.close(message.get("code", 1000), message.get("reason") or "")
-            case kind:
-                raise RuntimeError(f"{kind} cannot be sent now")
-
-    def on_return(self, error):
-        if error is not None:
-            logging.error("a WebSocket's application raised", exc_info=error)
-        if self.wsproto.state is ConnectionState.OPEN:
-            self.close(1000 if error is None else 1011)
-        else:
-            self.reject(500)
-
-    def reject(self, status):
-        self.write(events.RejectConnection(status_code=status, headers=[(b"connection", b"close")]))
-        self.call.end(self.LOST, left=True)
-        self.transport.close()
-
-    def close(self, code, reason=""):
-        """Say so; the client's own close frame, as its answer, ends the connection."""
-        self.write(events.CloseConnection(code, reason))
-        self.call.end(self.LOST | {"code": code, "reason": reason}, left=True)
-        self.pump()
-
-    def write(self, event):
-        self.transport.write(self.wsproto.send(event))
-
-
-class Call:
-    """One call of the application. What it can receive is in the inbox; what it sends is for the wire."""
-
-    def __init__(self, wire, scope):
-        self.wire, self.scope, self.inbox = wire, scope, asyncio.Queue()
-        self.over = self.left = False  # nothing is owed any more; because the client has left
-        self.task = asyncio.create_task(self.run())
-        tasks.add(self.task)
-        self.task.add_done_callback(tasks.discard)
 
     async def run(self):
-        failure = None
+        request = self.connection.request
         try:
-            await app(self.scope, self.receive, self.send)
-        except Exception as error:
-            failure = error
-        if not self.over:
-            self.wire.on_return(failure)
-        elif failure is not None and not isinstance(failure, OSError):
-            logging.error("raised when its client was served, or had left", exc_info=failure)
+            self.wsproto.initiate_upgrade_connection(list(request.headers), request.target)
+        except RemoteProtocolError as error:
+            await self.write(getattr(error, "event_hint", None) or events.RejectConnection(status_code=400))
+            return
+        [handshake] = self.wsproto.events()
+        scope = self.connection.scope("websocket", "ws") | {"subprotocols": handshake.subprotocols}
+        code = 1011
+        try:
+            await self.connection.app(scope, self.receive, self.send)
+            code = 1000
+        finally:
+            if self.wsproto.state is ConnectionState.CONNECTING:
+                await self.write(events.RejectConnection(status_code=500))
+            elif self.wsproto.state is ConnectionState.OPEN:
+                await self.write(events.CloseConnection(code))
+
+    async def write(self, event):
+        self.connection.writer.write(self.wsproto.send(event))
+        try:
+            await self.connection.writer.drain()
+        except ConnectionError as error:
+            raise Left from error
 
     async def receive(self):
-        if not self.over:
-            self.wire.on_receive()
-        message = await self.inbox.get()
-        if message["type"].endswith(".disconnect"):
-            self.inbox.put_nowait(message)  # for whoever asks again
-        return message
+        if self.connects:
+            self.connects = False
+            return {"type": "websocket.connect"}
+        while self.closed is None:
+            await self.on_event(next(self.wsproto.events(), None))
+            if self.parts and self.parts[-1].message_finished:
+                key = "text" if isinstance(self.parts[0], events.TextMessage) else "bytes"
+                data = ("" if key == "text" else b"").join([part.data for part in self.parts])
+                self.parts.clear()
+                return {"type": "websocket.receive", key: data}
+        return self.closed
+
+    async def on_event(self, event):
+        match event:
+            case None:  # wsproto needs more bytes
+                try:
+                    data = await self.connection.reader.read(65536)
+                except ConnectionError:
+                    data = b""
+                if data:
+                    self.wsproto.receive_data(data)
+                else:
+                    self.disconnect(1006)
+            case events.Message():
+                self.parts.append(event)
+            case events.Ping():
+                await self.write(event.response())
+            case events.CloseConnection():
+                if self.wsproto.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.OPEN):
+                    await self.write(event.response())
+                self.disconnect(event.code, event.reason)
+
+    def disconnect(self, code, reason=""):
+        self.closed = {"type": "websocket.disconnect", "code": int(code), "reason": reason or ""}
 
     async def send(self, message):
-        await self.wire.writable.wait()
-        if self.left:
-            raise ConnectionResetError("the client has left")
-        if not self.over:  # what is sent behind a complete answer is ignored
-            self.wire.on_send(message)
-
-    def end(self, message, left=False):
-        if not self.over:
-            self.over, self.left = True, left
-            self.inbox.put_nowait(message)
-
-
-async def hello(scope, receive, send):
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.accept"})
-        while (message := await receive())["type"] != "websocket.disconnect":
-            if message["type"] == "websocket.receive":
-                await send({"type": "websocket.send", "text": f"You said {message.get('text')}"})
-        return
-    assert scope["type"] == "http"
-    size, message = 0, {"more_body": True}
-    while message.get("more_body", False):
-        message = await receive()
-        size += len(message.get("body", b""))
-    body = f"{scope['method']} {scope['path']}: {size} bytes\n".encode()
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        opened = self.wsproto.state is ConnectionState.OPEN
+        match message["type"]:
+            case _ if self.closed or self.wsproto.state not in (
+                ConnectionState.CONNECTING,
+                ConnectionState.OPEN,
+            ):
+                raise Left
+            case "websocket.accept" if not opened:
+                headers = list(message.get("headers", ()))
+                subprotocol = message.get("subprotocol")
+                await self.write(events.AcceptConnection(subprotocol=subprotocol, extra_headers=headers))
+            case "websocket.close" if not opened:
+                await self.write(events.RejectConnection(status_code=403))
+                self.disconnect(1006)
+            case "websocket.send" if message.get("text") is not None:
+                await self.write(events.TextMessage(message["text"]))
+            case "websocket.send":
+                await self.write(events.BytesMessage(message["bytes"]))
+            case "websocket.close":
+                reason = message.get("reason") or ""
+                await self.write(events.CloseConnection(message.get("code", 1000), reason))
+            case kind:
+                raise RuntimeError(f"{kind} cannot be sent now")
 
 
-async def main():
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", arguments.port)
-    print("http://{}:{}".format(*server.sockets[0].getsockname()), flush=True)
-    await server.serve_forever()
-
-
-parser = argparse.ArgumentParser()
-parser.add_argument("app", nargs="?", default="__main__:hello", help="module:attribute")
-parser.add_argument("--port", type=int, default=8000)
-arguments = parser.parse_args()
-sys.path.insert(0, "")  # so that modules of the folder you are in are found
-app = pkgutil.resolve_name(arguments.app)
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main(UpgradableConnection))

@@ -21,11 +21,14 @@ KEPT = 20
 MAX_TOLD = 1000
 
 
+Way = Literal["receive", "send"]
+
+
 class Entry(NamedTuple):
     """One message that passed, or that send() refused."""
 
     seconds: float  # since the call began
-    way: Literal["receive", "send"]
+    way: Way
     message: Any  # a copy; what is no dict, as it was
     error: BaseException | None = None  # what send() raised
 
@@ -54,7 +57,10 @@ class Conversation:
         self.last: deque[Entry] = deque(maxlen=self.kept)
         self.count = 0
 
-    def add(self, way: Literal["receive", "send"], message: Any, error: BaseException | None = None) -> None:
+    def calls(self, way: Way, message: Any = None) -> None:
+        """The application calls receive(), or send() with this message; `add` tells what comes of it."""
+
+    def add(self, way: Way, message: Any, error: BaseException | None = None) -> None:
         copy = dict(message) if isinstance(message, dict) else message
         entry = Entry(time.monotonic() - self.began, way, copy, error)
         self.count += 1
@@ -93,6 +99,11 @@ class Conversation:
         return rows or ["  not a message was received or sent"]
 
 
+def type_of(message: Any) -> str:
+    """A message's type; of what is no message, what it is."""
+    return str(message.get("type")) if isinstance(message, dict) else shown(message)
+
+
 # The conversation of the call that runs in this context.
 current: ContextVar[Conversation] = ContextVar("conversation")
 
@@ -123,11 +134,13 @@ class Recorded:
         current.set(conversation)
 
         async def recorded_receive() -> Message:
+            conversation.calls("receive")
             message = await receive()
             conversation.add("receive", message)
             return message
 
         async def recorded_send(message: Message) -> None:
+            conversation.calls("send", message)
             try:
                 await send(message)
             except BaseException as error:

@@ -1,29 +1,26 @@
 """Recording: what was said with one server, as bytes and as ASGI messages, each exchange for itself.
 
-A connection talks to a transport, to h11 and to the application. The recording has a stand-in for each of
-them, given to the connection when it is made; so the road has no `if` for it, and says the same to a recorded
-client as to any other. It is for tests, and keeps what they may ask for: no server in the open has one.
+It listens to the stand-ins of each connection (`stand_ins`) and to that of the application. It is for tests,
+and keeps what they may ask for: no server in the open has one.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import h11
-
-from ..asgi import Application, Message, Receive, Scope
+from ..asgi import Application, ClientDisconnected, Message, Receive, Scope
 from ..explain.frames import summary
-from ..explain.shown import shown
 from ..protocol.connection import Connection
-from ..protocol.exchange import name_of
-from ..protocol.http1 import Http1Connection
+from ..protocol.exchange import name_of, told_by
 from ..protocol.runtime import Runtime
-from ..protocol.websocket import WebSocketConnection
-from .conversation import Conversation, OnAdvice, Recorded
+from .conversation import Conversation, OnAdvice, Recorded, Way, type_of
+from .stand_ins import Observer, observed, observer_of
 
 # How many messages of an exchange are kept, of the first and of the last ones each.
 KEPT_MESSAGES = 1000
+# How many bytes of bodies are kept in its messages: half of them in the first ones, and the rest in the last.
+KEPT_BODY = 32 * 1024 * 1024
 # How many bytes of each direction of an exchange are kept: the first ones.
 KEPT_BYTES = 1024 * 1024
 # How many exchanges are kept of one server; beyond that, the older half is dropped.
@@ -52,13 +49,14 @@ class RecordedExchange(Conversation):
 
     kept = KEPT_MESSAGES
 
-    def __init__(self, scope: Scope, on_change: Callable[[], None], tap: "Tap | None") -> None:
+    def __init__(self, scope: Scope, on_change: Callable[[], None], tap: "Tapped | None") -> None:
         super().__init__(scope)
         self.on_change = on_change
         self.came = Traffic() if tap is None else tap.came
         self.left = Traffic() if tap is None else tap.left
         self.ended: float | None = None  # when the application returned or raised; None while it runs
         self.error: BaseException | None = None  # what it raised
+        self.size = 0  # of the bodies in the messages that are kept, in bytes
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {', '.join(self.types) or 'nothing said'}>"
@@ -135,14 +133,56 @@ class RecordedExchange(Conversation):
 
     # ---- for Recorded ----
 
-    def add(self, way: Literal["receive", "send"], message: Any, error: BaseException | None = None) -> None:
+    def add(self, way: Way, message: Any, error: BaseException | None = None) -> None:
+        if len(self.last) == self.last.maxlen:
+            self.drop_oldest()
         super().add(way, message, error)
+        self.size += size_of(message)
+        if self.size > KEPT_BODY // 2:
+            self.kept = len(self.first)  # no more of the first ones
+        while self.size > KEPT_BODY and len(self.last) > 1:
+            self.drop_oldest()
         self.on_change()
 
+    def drop_oldest(self) -> None:
+        self.size -= size_of(self.last.popleft().message)
+
     def end(self, error: BaseException | None) -> None:
+        """When the call is out of its frames, and what went wrong in it has been told, it has ended."""
+        asyncio.get_running_loop().call_soon(self.finish, error, time.monotonic())
+
+    def finish(self, error: BaseException | None, ended: float) -> None:
         self.error = error
-        self.ended = time.monotonic()  # behind the error: a test in another thread waits for this one
+        self.ended = ended  # behind the error: a test in another thread waits for this one
+        if error is None or stems_from_disconnect(error):
+            self.let_go(error)
         self.on_change()
+
+    def let_go(self, error: BaseException | None) -> None:
+        """Of what is no fault of the application's, keep no frames: what it has open in them would stay so.
+
+        An async generator that streamed to a client who has left is closed when nobody knows its frame any
+        more, and it is that which a test waits for.
+        """
+        for each in (error, *(entry.error for entry in self.messages)):
+            if each is error or isinstance(each, ClientDisconnected):
+                without_frames(each)
+
+
+def stems_from_disconnect(error: BaseException) -> bool:
+    try:
+        return told_by(error) is not None
+    except RecursionError:  # groups within groups without an end
+        return False
+
+
+def without_frames(error: BaseException | None) -> None:
+    """Take the traceback of this error and of those behind it. A group's errors are left as they are."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 # With which messages an application has said all.
@@ -156,9 +196,12 @@ LAST = (
 )
 
 
-def type_of(message: Any) -> str:
-    """A message's type; of what is no message, what it is."""
-    return str(message.get("type")) if isinstance(message, dict) else shown(message)
+def size_of(message: Any) -> int:
+    """How much a message carries, in bytes or characters; 0 of what is no message."""
+    if not isinstance(message, dict):
+        return 0
+    carried = [message.get(key) for key in ("body", "bytes", "text")]
+    return sum(len(each) for each in carried if isinstance(each, bytes | bytearray | memoryview | str))
 
 
 class Recording:
@@ -177,7 +220,7 @@ class Recording:
         self.exchanges: list[RecordedExchange] = []  # of HTTP and WebSocket, in the order of their start
         self.lifespan: RecordedExchange | None = None
         # Who wants to know the connection of the client with this address, and is called once with it.
-        self.awaited: dict[Any, Callable[[Tap], None]] = {}
+        self.awaited: dict[Any, Callable[[Tapped], None]] = {}
 
     def of_application(self, app: Application) -> Application:
         """The stand-in for the application."""
@@ -187,8 +230,8 @@ class Recording:
         if scope["type"] == "lifespan":
             self.lifespan = RecordedExchange(scope, self.on_change, None)
             return self.lifespan
-        # receive() is a method of the call, whose wire is the connection, whose transport is ours.
-        tap = receive.__self__.wire.transport  # type: ignore[attr-defined]
+        tap = observer_of(receive)
+        assert isinstance(tap, Tapped)
         exchange = RecordedExchange(scope, self.on_change, tap)
         if len(self.exchanges) == KEPT_EXCHANGES:
             del self.exchanges[: KEPT_EXCHANGES // 2]
@@ -197,131 +240,39 @@ class Recording:
         return exchange
 
     def first(self, runtime: Runtime, transport: asyncio.Transport) -> Connection:
-        """A connection with stand-ins for transport and h11."""
-        tap = Tap(self, transport)
-        connection = RecordedHttp1Connection(runtime, tap)
+        """The connection of a client, which is observed."""
+        tap = Tapped(self, transport)
         if on_connected := self.awaited.pop(transport.get_extra_info("peername"), None):
             on_connected(tap)
-        return connection
+        return observed(runtime, transport, tap)
 
 
-class RecordedHttp1Connection(Http1Connection):
-    """A connection whose h11 tells the tap what it is given. Made by Recording."""
+class Tapped(Observer):
+    """One connection as the recording knows it: whose bytes pass, and how much was read."""
 
-    __slots__ = ()
-    transport: "Tap"
-
-    def __init__(self, runtime: Runtime, tap: "Tap") -> None:
-        super().__init__(runtime, tap)
-        self.h11 = RecordedH11(tap)
-
-    @property
-    def has_kernel_copy(self) -> bool:
-        """No: what the kernel copies passes by unseen."""
-        return False
-
-
-class RecordedH11(h11.Connection):
-    """h11, which is given the bytes of one request at a time: so each exchange has its own."""
-
-    def __init__(self, tap: "Tap") -> None:
-        super().__init__(h11.SERVER)
-        self.tap = tap
-
-    def receive_data(self, data: bytes) -> None:
-        self.tap.came.add(data)
-        super().receive_data(data)
-
-    def start_next_cycle(self) -> None:
-        super().start_next_cycle()
-        self.tap.came, self.tap.left = Traffic(), Traffic()
-
-
-class Tap(asyncio.Transport, asyncio.Protocol):
-    """A transport that writes down what passes, between the connection and the transport below."""
-
-    def __init__(self, recording: Recording, below: asyncio.Transport) -> None:
-        super().__init__()
+    def __init__(self, recording: Recording, transport: asyncio.Transport) -> None:
         self.recording = recording
-        self.below = below
-        self.protocol = asyncio.Protocol()  # until there is one
+        self.transport = transport
         self.came = Traffic()  # of the exchange under way
         self.left = Traffic()
         self.read = 0  # bytes that were read of this client in all
         self.reading = True  # it was not told to pause
 
-    # ---- from below ----
+    def on_read(self, data: bytes) -> None:
+        self.coming = len(data)
 
-    def data_received(self, data: bytes) -> None:
-        if isinstance(self.protocol, WebSocketConnection):
-            self.came.add(data)  # before that, h11 tells
-        self.protocol.data_received(data)
-        self.read += len(data)
+    def on_given(self, data: bytes) -> None:
+        self.came.add(data)
+
+    def on_written(self, data: bytes) -> None:
+        self.left.add(data)
+
+    def on_next_request(self) -> None:
+        self.came, self.left = Traffic(), Traffic()
+
+    def on_transport(self, what: str) -> None:
+        if what == "data_received":
+            self.read += self.coming
+        elif what in ("pause_reading", "resume_reading"):
+            self.reading = what == "resume_reading"
         self.recording.on_change()
-
-    def eof_received(self) -> bool | None:
-        keep = self.protocol.eof_received()
-        self.recording.on_change()
-        return keep
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.protocol.connection_lost(exc)
-        self.recording.on_change()
-
-    def pause_writing(self) -> None:
-        self.protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self.protocol.resume_writing()
-
-    # ---- from the connection ----
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, asyncio.Protocol)  # every connection is one
-        self.protocol = protocol
-        if isinstance(protocol, WebSocketConnection):
-            self.came.add(bytes(protocol.backlog))  # what came behind the handshake
-        self.below.set_protocol(self)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self.protocol
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.left.add(bytes(data))
-        self.below.write(data)
-
-    def write_eof(self) -> None:
-        self.below.write_eof()
-
-    def can_write_eof(self) -> bool:
-        return self.below.can_write_eof()
-
-    def pause_reading(self) -> None:
-        self.below.pause_reading()
-        self.reading = False
-        self.recording.on_change()
-
-    def resume_reading(self) -> None:
-        self.below.resume_reading()
-        self.reading = True
-
-    def is_reading(self) -> bool:
-        return self.below.is_reading()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.below.get_extra_info(name, default)
-
-    def get_write_buffer_size(self) -> int:
-        return self.below.get_write_buffer_size()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self.below.set_write_buffer_limits(high, low)
-
-    def is_closing(self) -> bool:
-        return self.below.is_closing()
-
-    def close(self) -> None:
-        self.below.close()
-
-    def abort(self) -> None:
-        self.below.abort()

@@ -152,9 +152,11 @@ class ApplicationCall:
             raise
         except KeyboardInterrupt:
             raise
-        except GeneratorExit as error:  # raised in the application, or because the loop is no more
+        except GeneratorExit as error:  # because the loop is no more, or raised in the application
             with suppress(RuntimeError):
-                self.end(error)
+                state = self.end(error)
+                if asyncio.current_task() is task:  # otherwise it has no task any more
+                    self.log_error(error, state)
             raise
         except BaseException as error:  # SystemExit too: one request does not end the server
             self.log_error(error, self.end(error))

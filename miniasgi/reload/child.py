@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple, Self
 
-from ..config import make_config
+from ..config import make_configs
 from ..loops import CLEAN_UP
 from ..process import Signals, serve
 
@@ -64,7 +64,8 @@ def listening_socket(descriptor: int) -> socket.socket:
 
 def serve_inherited(app: str, inheritance: Inheritance, **options: Any) -> None:
     """Serve on the parent's sockets until it asks for the end, or ends. Raises what `run` raises."""
-    serve(app, make_config(options), ChildSignals(inheritance.lifeline), inheritance.sockets)
+    config, tracing = make_configs(options)
+    serve(app, config, ChildSignals(inheritance.lifeline), inheritance.sockets, tracing)
 
 
 class ChildSignals(Signals):

@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from socket import socket
 from typing import Any, NamedTuple
 
-from ..config import Config, UsageError, make_config, named
+from ..config import Config, UsageError, make_configs, named
 from ..listen import close_all, open_sockets, start_listening
 from ..loops import CLEAN_UP, choose_loop
 from ..process import configure_logging
@@ -47,7 +47,11 @@ def serve_reloading(app: str, reload_dir: Sequence[str] = (), **options: Any) ->
     Raises UsageError for what is wrong with the options, the address or the certificate. What is wrong with
     the application is told, and its next change awaited.
     """
-    config = make_config(options)
+    config, tracing = make_configs(options)
+    if tracing.inspect:
+        from ..inspector import pass_on  # only where it is asked for
+
+        pass_on(tracing.inspect, os.environ)
     configure_logging(config.log_level)
     choose_loop(config.loop)
     tls_context(config)

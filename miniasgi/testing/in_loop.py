@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Self, TypeVar, overload
 
+from ..config import UsageError
+from ..lifespan import StartupFailed
 from ..observe.recording import RecordedExchange
 from ..protocol.runtime import Waiters
 from .faults import E, Expected, Kinds
 from .memory import ADDRESSES, MemoryTransport
 from .raw import TIMEOUT, AsyncRawClient, LoopLine, MemoryLine, Settled, turns
-from .served import ASK_AGAIN, PATIENCE, Options, ServerInTest
+from .served import ASK_AGAIN, PATIENCE, Options, ServerInTest, running
 
 T = TypeVar("T")
 
@@ -77,10 +79,13 @@ class AsyncLiveServer(ServerInTest):
             self.loop.call_soon_threadsafe(self.waiters.wake)
 
     async def start(self) -> Self:
+        __tracebackhide__ = True  # pytest leaves this frame out
         try:
             await self.server.__aenter__()
-        except BaseException:
+        except BaseException as error:
             self.clean_up()
+            if isinstance(error, StartupFailed | UsageError):
+                error.__traceback__ = None  # its text says all; how it came through us says nothing
             raise
         self.begin()
         return self
@@ -126,6 +131,7 @@ class MemoryServer(AsyncLiveServer):
         return ()
 
     def begin(self) -> None:
+        running.add(self)
         self.hear_frameworks(True)
         self.url = "http://{}:{}".format(*ADDRESSES["sockname"])  # which the scope has, and nobody reaches
 

@@ -50,7 +50,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def asgi_app(request: pytest.FixtureRequest) -> "Application | str | None":
     """What `asgi_server` serves: as the mark `asgi_app` says. To be overridden by a fixture of your own."""
     marker = request.node.get_closest_marker("asgi_app")
-    return None if marker is None else marker.args[0]
+    if marker is None:
+        return None
+    if len(marker.args) != 1 or marker.kwargs:
+        raise pytest.UsageError("the mark asgi_app takes one thing: an application, or 'module:attribute'")
+    return marker.args[0]  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -63,6 +67,7 @@ def asgi_server(request: pytest.FixtureRequest, asgi_app: "Application | str | N
     servers = request.node.stash[SERVERS] = ServersOfTest()
 
     def start(app: "Application | str | None" = None, **options: Any) -> "LiveServer":
+        __tracebackhide__ = True  # pytest leaves this frame out
         return servers.start(asgi_app if app is None else app, options)
 
     yield start
@@ -78,6 +83,7 @@ def asgi_server_session(request: pytest.FixtureRequest) -> Iterator["Start"]:
     servers = request.config.stash[SESSION] = ServersOfSession()
 
     def start(app: "Application | str", **options: Any) -> "LiveServer":
+        __tracebackhide__ = True  # pytest leaves this frame out
         return servers.start(app, options)
 
     yield start
@@ -92,6 +98,7 @@ class ServersOfTest:
         self.servers: list[LiveServer] = []
 
     def start(self, app: "Application | str | None", options: dict[str, Any]) -> "LiveServer":
+        __tracebackhide__ = True  # pytest leaves this frame out
         if app is None:
             raise pytest.UsageError(
                 "asgi_server() has no application: give it one, override the fixture asgi_app, "
@@ -114,6 +121,7 @@ class ServersOfSession:
         self.servers: dict[Any, LiveServer] = {}
 
     def start(self, app: "Application | str", options: dict[str, Any]) -> "LiveServer":
+        __tracebackhide__ = True  # pytest leaves this frame out
         # By their text: an option that has no hash is not refused here, but with what is wrong with it.
         key = (app if isinstance(app, str) else id(app), repr(sorted(options.items())))
         if key not in self.servers:
@@ -142,6 +150,7 @@ def started(app: "Application | str", options: dict[str, Any]) -> "LiveServer":
     from .served import Options
     from .thread import LiveServer
 
+    __tracebackhide__ = True  # pytest leaves this frame out
     return LiveServer(Options(app, **options)).start()
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import h11
 
-from ..observe.recording import Recording, Tap
+from ..observe.recording import Recording, Tapped
 from .memory import MemoryTransport
 
 T = TypeVar("T")
@@ -214,16 +214,16 @@ class Peer:
     """The server's end of a client's socket, as far as a recording knows it."""
 
     def __init__(self, recording: Recording, sock: socket.socket) -> None:
-        self.tap: Tap | None = None
+        self.tap: Tapped | None = None
         recording.awaited[sock.getsockname()] = self.on_connected
 
-    def on_connected(self, tap: Tap) -> None:
+    def on_connected(self, tap: Tapped) -> None:
         self.tap = tap
 
     def has_read(self, sent: int) -> bool:
         """Whether the server has read all that was sent, or reads no more."""
         tap = self.tap
-        return tap is not None and (tap.read >= sent or not tap.reading or tap.is_closing())
+        return tap is not None and (tap.read >= sent or not tap.reading or tap.transport.is_closing())
 
 
 class BlockingLine:

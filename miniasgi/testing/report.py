@@ -3,7 +3,7 @@
 Only imported where a server was used.
 """
 
-from .served import recent
+from .served import recent, running
 
 # How many exchanges a report shows, the last ones.
 SHOWN = 10
@@ -11,7 +11,7 @@ SHOWN = 10
 
 def conversations(since: float) -> str:
     """What was said since then, in seconds of time.monotonic(); "" where nothing was."""
-    exchanges = [each for server in recent for each in server.exchanges if each.began >= since]
+    exchanges = [each for server in {*recent, *running} for each in server.exchanges if each.began >= since]
     if not exchanges:
         return ""
     exchanges.sort(key=lambda each: each.began)

@@ -47,6 +47,8 @@ ASK_AGAIN = 0.01
 
 # The servers that were started last, for the report of a test that fails.
 recent: "deque[ServerInTest]" = deque(maxlen=8)
+# And those that run, however long ago that was: a fixture may have started one for all tests.
+running: "set[ServerInTest]" = set()
 
 
 class Strictness:
@@ -122,6 +124,7 @@ class ServerInTest:
 
     def begin(self) -> None:
         """The server has started."""
+        running.add(self)
         self.url = self.server.url  # such as http://127.0.0.1:41234, without a slash at the end
         self.hear_frameworks(True)
 
@@ -229,6 +232,7 @@ class ServerInTest:
         self.settle(error)
 
     def clean_up(self) -> None:
+        running.discard(self)
         close_all(self.server.sockets)  # of a server that did not start
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -25,6 +25,7 @@ class Serving:
         self.live: LiveServer | AsyncLiveServer | None = None
 
     def __enter__(self) -> LiveServer:
+        __tracebackhide__ = True  # pytest leaves this frame out
         self.check_over()
         self.live = live = LiveServer(self.options).start()
         return live
@@ -38,6 +39,7 @@ class Serving:
         live.stop(error)
 
     async def __aenter__(self) -> AsyncLiveServer:
+        __tracebackhide__ = True  # pytest leaves this frame out
         self.check_over()
         self.live = live = await AsyncLiveServer(self.options).start()
         return live

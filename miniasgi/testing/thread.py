@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self, TypeVar, overload
 
+from ..config import UsageError
 from ..explain.frames import own_place, running_in
 from ..lifespan import StartupFailed
 from ..loops import CLEAN_UP, choose_loop, close_loop
@@ -100,6 +101,7 @@ class LiveServer(ServerInTest):
 
     def start(self) -> Self:
         """Return when the application has started and clients are accepted. Raises what the start raises."""
+        __tracebackhide__ = True  # pytest leaves this frame out
         try:
             new_loop = choose_loop(self.config.loop)
             run = contextvars.copy_context().run
@@ -124,6 +126,7 @@ class LiveServer(ServerInTest):
             loop = new_loop()
             executor = ThreadPoolExecutor(thread_name_prefix=self.thread.name)
             loop.set_default_executor(executor)
+            loop.set_exception_handler(self.on_loop_error)
             try:
                 loop.run_until_complete(self.serve())
             finally:
@@ -134,6 +137,16 @@ class LiveServer(ServerInTest):
         finally:
             self.started.set()
             self.ended.set()
+
+    def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback has raised, or a task whose result nobody has asked for: such as are the application's.
+
+        Of one that is heard of when the server has ended, no test would hear any more.
+        """
+        if (error := context.get("exception")) is None or self.ended.is_set():
+            loop.default_exception_handler(context)
+        else:
+            self.faults.tell(logging.ERROR, f"in the loop: {context['message']}", error)
 
     async def serve(self) -> None:
         async with self.server:
@@ -171,6 +184,8 @@ class LiveServer(ServerInTest):
         Never what would end the run of all tests: no signal is heard in this thread, so that it is the
         application which has raised a KeyboardInterrupt there, or SystemExit in a callback of the loop.
         """
+        if isinstance(self.failure, StartupFailed | UsageError):
+            return self.failure.with_traceback(None)  # its text says all; how it came through us says nothing
         if isinstance(self.failure, Exception):
             return self.failure
         return fault("the application has ended the server's loop: it raised", self.failure)

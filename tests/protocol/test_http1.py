@@ -1642,7 +1642,7 @@ async def test_an_application_that_is_cancelled_by_what_it_waits_for_is_logged(c
     assert "CancelledError" in caplog.text
 
 
-@pytest.mark.parametrize("error", [type("Exit", (BaseException,), {}), SystemExit])
+@pytest.mark.parametrize("error", [type("Exit", (BaseException,), {}), SystemExit, GeneratorExit])
 async def test_an_application_that_raises_no_exception_but_something_else_is_a_500(error, caplog):
     async def app(scope, receive, send):
         raise error

@@ -313,3 +313,31 @@ def test_an_error_without_a_text_that_is_no_exception_is_told_all_the_same():
         assert httpx.get(server.url).status_code == 500
     (error,) = errors_of(raised)
     assert "the application raised <Nameless instance" in str(error)
+
+
+async def in_the_background(scope, receive, send):
+    """Begins a task, or asks for a callback, that raises, and has forgotten it."""
+
+    async def task():
+        raise LookupError("as asked")
+
+    def callback():
+        raise LookupError("as asked")
+
+    assert scope["type"] == "http"
+    if scope["path"] == "/task":
+        asyncio.create_task(task())  # noqa: RUF006
+    else:
+        asyncio.get_running_loop().call_soon(callback)
+    await asyncio.sleep(0)
+    await respond(send, b"ok")
+
+
+@pytest.mark.parametrize("path", ["/task", "/callback"])
+def test_what_runs_beside_the_requests_is_raised_too(path, caplog):
+    with pytest.raises(ExceptionGroup) as raised, serve(in_the_background) as server:
+        assert httpx.get(server.url + path).status_code == 200
+    (error,) = errors_of(raised)
+    assert (type(error), str(error)) == (LookupError, "as asked")
+    assert "in the loop" in error.__notes__[0]
+    assert caplog.records == []

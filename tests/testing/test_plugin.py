@@ -96,6 +96,18 @@ def test_the_application_is_a_fixture_or_a_mark(run):
     run(text).assert_outcomes(passed=2)
 
 
+def test_a_mark_that_names_no_application_is_refused(run):
+    result = run("""
+    import pytest
+
+    @pytest.mark.asgi_app()
+    def test_one(asgi_server):
+        asgi_server()
+    """)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*UsageError: the mark asgi_app takes one thing: an application, or*"])
+
+
 def test_without_an_application_it_says_what_to_do(run):
     result = run("def test_one(asgi_server):\n    asgi_server()\n")
     result.assert_outcomes(failed=1)
@@ -461,3 +473,54 @@ def test_a_server_for_all_tests_says_what_is_wrong_with_an_option_of_whatever_ty
             asgi_server_session(hello, port=["8000"])
     """
     run(text).assert_outcomes(passed=1)
+
+
+def test_a_start_that_fails_is_shown_where_the_test_asked_for_it(run):
+    text = """
+    from apps import hello
+    from miniasgi.testing import serve
+
+    async def broken(scope, receive, send):
+        await receive()
+        connect_to_database()
+
+    def connect_to_database():
+        raise OSError("no database")
+
+    def test_fixture(asgi_server):
+        asgi_server(broken)
+
+    def test_block():
+        with serve(broken):
+            pass
+
+    async def test_loop():
+        async with serve(broken):
+            pass
+    """
+    result = run(text, "--asyncio-mode=auto")
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(["E*OSError: no database", "E*StartupFailed: *no database*"])
+    result.stdout.no_fnmatch_line("*testing/serving.py*")
+    result.stdout.no_fnmatch_line("*testing/thread.py*")
+    result.stdout.no_fnmatch_line("*miniasgi/server.py*")
+
+
+def test_the_report_has_what_was_said_with_a_server_that_was_started_long_ago(run):
+    text = """
+    from apps import hello
+    from miniasgi.testing import serve
+
+    def test_many(asgi_server_session):
+        asgi_server_session(hello)
+        for _ in range(10):
+            with serve(hello):
+                pass
+
+    def test_fails(asgi_server_session):
+        get(asgi_server_session(hello), "/of-old")
+        assert False
+    """
+    result = run(text)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["GET /of-old from *"])

@@ -9,12 +9,13 @@ from websockets.sync.client import connect as connect_websocket_blocking
 
 from miniasgi import Config, Server
 from miniasgi.observe import recording
+from miniasgi.observe.trace import Trace
 from miniasgi.testing import connect, serve
 from tests.applications import echo, respond
 from tests.protocol.test_cuts import CORPUS
 from tests.protocol.test_websocket import handshake
 
-from .applications import hello, stuck
+from .applications import failing, hello, stuck
 
 
 def test_an_exchange_has_all_that_was_said():
@@ -40,6 +41,38 @@ def test_an_exchange_has_all_that_was_said():
     assert 0 <= exchange.messages[0].seconds <= exchange.messages[1].seconds <= exchange.seconds < 5
     assert exchange.error is None
     assert repr(exchange).startswith("<RecordedExchange GET /path from 127.0.0.1:")
+
+
+async def test_an_exchange_has_ended_when_what_went_wrong_has_been_told():
+    async with serve(failing, errors="collect") as server:
+        seen = []
+        on_change = server.recording.on_change
+        server.recording.on_change = lambda: (seen.append([e.ended for e in server.exchanges]), on_change())
+        server.faults.on_change = lambda: seen.append("told")
+        client = server.raw()
+        await client.send(b"GET /KeyError HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.response()).status == 500
+        (exchange,) = server.exchanges
+        await server.wait_for(lambda: exchange.ended)
+    assert seen.index("told") < seen.index([exchange.ended])
+
+
+async def test_of_large_bodies_the_first_and_the_last_ones_are_kept(monkeypatch):
+    monkeypatch.setattr(recording, "KEPT_BODY", 40)
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200})
+        for number in range(10):
+            await send({"type": "http.response.body", "body": b"%d" % number * 10, "more_body": number < 9})
+
+    async with connect(app) as wire:
+        await wire.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert len((await wire.response()).body) == 100
+        (exchange,) = wire.server.exchanges
+        assert exchange.sent[0]["type"] == "http.response.start"
+        assert [each["body"][:1] for each in exchange.sent[1:]] == [b"0", b"1", b"2", b"9"]
+        assert exchange.left_out == 6
 
 
 def test_each_exchange_of_a_connection_has_its_own_bytes():
@@ -260,19 +293,23 @@ async def test_a_recorded_client_reads_the_same_bytes_and_the_application_the_sa
                 return
         await respond(send, repr(message).encode())
 
-    both = []
-    for recorded in (False, True):
+    config = Config(port=0, access_log=False, lifespan="off")
+    records = []
+    trace = Trace(records.append)
+    ways = []
+    for served in (
+        Server(app, config),
+        Server(trace.of_application(app), config, first=trace.first),
+        serve(app, lifespan="off", errors="ignore"),
+    ):
         heard = []
-        if recorded:
-            async with serve(app, lifespan="off", errors="ignore") as server:
-                data = await told(server, server.port, CORPUS[name])
-        else:
-            async with Server(app, Config(port=0, access_log=False, lifespan="off")) as server:
-                data = await told(server, server.port, CORPUS[name])
+        async with served as server:
+            data = await told(server, server.port, CORPUS[name])
         lines = [line for line in data.split(b"\r\n") if not line.startswith(b"date: ")]
-        both.append((lines, heard))
-    assert both[0] == both[1]
-    assert both[0][0] != [b""]
+        ways.append((lines, heard))
+    assert ways[0] == ways[1] == ways[2]
+    assert ways[0][0] != [b""]
+    assert "".join(each.content["bytes"] for each in records if each.name == "write").encode("latin-1") != b""
 
 
 async def test_many_clients_at_once_have_an_exchange_each():
@@ -287,3 +324,38 @@ async def test_many_clients_at_once_have_an_exchange_each():
     assert len(server.exchanges) == 20
     texts = {each.received[1]["text"] for each in server.exchanges}
     assert texts == {str(number) for number in range(20)}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_what_streams_is_closed_when_its_client_leaves_though_it_is_recorded(wrapped):
+    closed = []
+
+    async def events():
+        try:
+            while True:
+                yield b"data: x\n\n"
+                await asyncio.sleep(0)
+        finally:
+            closed.append(True)
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            stream = events()  # held by this frame, as a response of Starlette holds it
+            async for each in stream:
+                await send({"type": "http.response.body", "body": each, "more_body": True})
+        except OSError:
+            if wrapped:
+                raise ClientDisconnect from None
+            raise
+
+    async with connect(app) as wire:
+        await wire.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wire.receive_until(b"data: x")
+        wire.close()
+        await wire.server.wait_for(lambda: closed)
+
+
+class ClientDisconnect(Exception):
+    """By this name frameworks say that the client has left."""
