@@ -3,13 +3,12 @@
 New: serve() goes on with the next request when an answer is complete, and what comes too early stays in h11
 (pipelining). receive() gives each piece of a body as it comes, send() writes each piece, and waits while the
 client does not read: backpressure both ways.
-Missing: time limits, so that an idle client stays as long as it likes.
-Wrong: that a client leaves is seen by who receives or sends, and not before; who ends its side has left.
+Missing: time limits. Wrong: that a client leaves is seen by who receives or sends, and not before; who ends its side has left.
 
     python examples/from_scratch/step4_keep_alive.py step3_asgi:hello
     curl --verbose http://127.0.0.1:8000/one http://127.0.0.1:8000/two
 
-says that it uses the connection again. The next steps build on this one, and have only what is new in them.
+says that it uses the connection again. The next steps build on this one, and have only what is new.
 In miniasgi: `http1.py`, Http1Connection.next_cycle and balance; `connection.py`, Connection.drained.
 """
 
