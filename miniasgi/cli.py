@@ -17,7 +17,7 @@ from .check import Line, Mark, check, labels
 from .config import LANES, UsageError, check_lanes, did_you_mean, lanes_named, nearest, spelling
 from .explain.frames import of_application
 from .lifespan import StartupFailed
-from .observe.record import NotATrace
+from .observe.colours import is_coloured, painted
 from .options import (
     FIELDS,
     add_option,
@@ -30,7 +30,6 @@ from .options import (
 from .other_servers import stands_here
 from .process import run
 from .reload import inherited, serve_inherited, serve_reloading
-from .tracing import is_coloured, lanes_of
 from .version import __version__
 
 STOPPED, UNEXPECTED, WRONG_USE, STARTUP_FAILED = 0, 1, 2, 3
@@ -125,7 +124,7 @@ def check_command(app: str, path: Sequence[str] = ("/",), timeout: float = 10.0,
         try:
             print(told(line, width, coloured), flush=True)
         except BrokenPipeError:  # as behind `| head`: the check goes on for its exit code
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
 
     try:
         return check(app, show, paths=paths, timeout=timeout, **options)
@@ -135,7 +134,10 @@ def check_command(app: str, path: Sequence[str] = ("/",), timeout: float = 10.0,
 
 
 def show_command(file: str, format: str = "text", exchange: int | None = None, lanes: str = "all") -> int:
-    from .show import NoSuchExchange, read_trace, show  # which a server has no use for
+    # Which a server has no use for.
+    from .observe.record import NotATrace
+    from .observe.writing import lanes_of
+    from .show import NoSuchExchange, read_trace, show
 
     spelling.set(spelling_of(("lanes",), ()))
     check_lanes("lanes", lanes)
@@ -145,12 +147,17 @@ def show_command(file: str, format: str = "text", exchange: int | None = None, l
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:  # as behind `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
     except NotATrace as error:
         raise UsageError(f"{file}: {error}") from None
     except NoSuchExchange as error:
         raise UsageError(str(error)) from None
     return STOPPED
+
+
+def drop_output() -> None:
+    """Nobody reads it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def lines_of(file: str) -> list[str]:
@@ -167,8 +174,8 @@ def lines_of(file: str) -> list[str]:
 def told(line: Line, width: int, coloured: bool) -> str:
     """A line of a check as the terminal shows it: its mark, the step in a column of that width, the text."""
     if not line.about:  # the last one
-        return "\n" + painted(line.text, line.mark, coloured)
-    mark = painted(f"{line.mark.value:<6}", line.mark, coloured)
+        return "\n" + marked(line.text, line.mark, coloured)
+    mark = marked(f"{line.mark.value:<6}", line.mark, coloured)
     details = "".join(f"\n{' ' * 10}{each}" for each in line.details)
     return f"{mark}  {line.about:<{width}}  {line.text}{details}"
 
@@ -176,8 +183,8 @@ def told(line: Line, width: int, coloured: bool) -> str:
 COLOURS = {Mark.FACT: "2", Mark.GOOD: "32", Mark.ADVICE: "33", Mark.WRONG: "1;31"}
 
 
-def painted(text: str, mark: Mark, coloured: bool) -> str:
-    return f"\x1b[{COLOURS[mark]}m{text}\x1b[0m" if coloured else text
+def marked(text: str, mark: Mark, coloured: bool) -> str:
+    return painted(text, COLOURS[mark]) if coloured else text
 
 
 def wrong_use(text: str) -> int:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from types import FrameType
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from .asgi import Application
 from .config import Config, ConfigError, Tracing, make_configs, named
@@ -26,11 +26,13 @@ from .loading import load_app
 from .loops import choose_loop, close_loop
 from .observe import debug
 from .observe.stalls import stalls_told
-from .observe.trace import Trace
 from .server import Server, Stopped
 from .tls_context import tls_context
 from .tracing import traced
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .observe.trace import Trace
 
 log = logging.getLogger("miniasgi")
 NO_TRACING = Tracing()
@@ -85,7 +87,7 @@ def serve(
 
 
 def make_server(
-    app: Application, config: Config, sockets: Sequence[socket.socket], trace: Trace | None
+    app: Application, config: Config, sockets: Sequence[socket.socket], trace: "Trace | None"
 ) -> Server:
     if trace is None:
         return Server(app, config, sockets=sockets)

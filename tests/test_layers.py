@@ -54,8 +54,8 @@ ORDER = {
     "inspector": ["kept", "page", "application", "serving", "__init__"],
     "show": ["exchanges", "mermaid", "curl", "as_test", "__init__"],
     "observe": [
-        *("access", "conversation", "stand_ins", "recording", "record", "trace", "lanes", "debug"),
-        *("watchdog", "stalls", "__init__"),
+        *("access", "colours", "conversation", "stand_ins", "recording", "record", "trace", "lanes"),
+        *("writing", "debug", "watchdog", "stalls", "__init__"),
     ],
     "testing": [
         *("certificate", "faults", "memory", "raw", "served", "thread", "in_loop", "serving"),

@@ -10,7 +10,8 @@ import pytest
 
 from miniasgi.config import ConfigError, Tracing, make_configs
 from miniasgi.observe.record import read_header, read_record
-from miniasgi.tracing import Writer, traced
+from miniasgi.observe.writing import Writer
+from miniasgi.tracing import traced
 from tests.conftest import ROOT
 
 
@@ -58,6 +59,14 @@ def test_debug_and_a_trace_go_together(process):
 def test_nothing_is_observed_where_nothing_is_shown():
     with traced(Tracing(), "app") as trace:
         assert trace is None
+
+
+def test_what_a_trace_needs_is_not_imported_without_one():
+    code = "import sys, miniasgi.cli; print([each for each in sys.modules if 'observe.' in each or 'show' in each])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    for each in ("record", "trace", "stand_ins", "lanes", "writing"):
+        assert f"'miniasgi.observe.{each}'" not in done.stdout
+    assert "'miniasgi.show'" not in done.stdout
 
 
 def test_what_an_option_cannot_mean_is_told():

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..config import LANES
+from .colours import painted
 from .record import Record
 
 HEAD = "        ms  exchange\n"
@@ -59,10 +60,6 @@ class Lanes:
         number = painted(f"{number:<5}", NUMBERS[record.exchange % len(NUMBERS)])
         lane = painted(f"{arrow} {lane_name(record):<7}{text}", colour)
         return f"{painted(f'{milliseconds:>10.2f}', DIM)}  {number} {lane}{painted(states, DIM)}"
-
-
-def painted(text: str, colour: str) -> str:
-    return f"\x1b[{colour}m{text}\x1b[0m" if text else ""
 
 
 def cut(text: str, width: int) -> str:
@@ -186,8 +183,6 @@ def said_call(record: Record, content: Mapping[str, Any]) -> str:
         case "raised":
             at = content.get("at") or [""]
             return f"raised {content['error']}" + (f" in {at[0]}" if at[0] else "")
-        case "returned":
-            return record.name
     return f"{record.name}: {record.app}" if record.app else record.name
 
 

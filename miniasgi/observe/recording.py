@@ -255,6 +255,7 @@ class Tapped(Observer):
         self.transport = transport
         self.came = Traffic()  # of the exchange under way
         self.left = Traffic()
+        self.coming = 0  # bytes that were read and not taken yet
         self.read = 0  # bytes that were read of this client in all
         self.reading = True  # it was not told to pause
 

@@ -86,9 +86,9 @@ class TracedConnection(Observer):
         trace = self.trace
         if app is None:
             app = "" if self.call is None else self.call.place
+        ids = self.number, self.exchange
         content = as_json(content, trace.secrets)
-        number = self.exchange
-        trace.hear(Record(trace.now, self.number, number, lane, way, name, content, states or {}, app, took))
+        trace.hear(Record(trace.now, *ids, lane, way, name, content, states or {}, app, took))
 
     # ---- from the stand-ins ----
 

@@ -31,7 +31,7 @@ def test_of(exchange: Exchange) -> Iterator[str]:
     yield f'    """{docstring(exchange.name)}"""'
     if not all(map(is_whole, pieces)):
         yield "    # More was sent than was recorded."
-    if exchange.request and any(value == MASKED for _, value in exchange.request["headers"]):
+    if exchange.is_masked:
         yield f"    # {MASKED}: a row of * stands for what was not recorded."
     options = ', errors="collect"' if exchange.error else ""
     yield f"    with serve(APP{options}) as server:"

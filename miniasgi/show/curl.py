@@ -18,11 +18,11 @@ def as_curl(exchange: Exchange) -> Iterator[str]:
     if request is None:
         yield "# curl sends no such thing; --format pytest has its bytes"
         return
-    if any(value == MASKED for _, value in request["headers"]):
+    if exchange.is_masked:
         yield f"# {MASKED} stands for what was not recorded; `miniasgi serve APP --trace-secrets` does"
     if exchange.is_websocket:
         yield "# a WebSocket, which the client of the package websockets speaks:"
-        yield f"python -m websockets {shlex.quote(url_of(exchange, 'ws'))}"
+        yield f"python -m websockets {shlex.quote(url_of(exchange, request, 'ws'))}"
         return
     if not all(map(is_whole, exchange.body)):
         yield "# the body is longer than what was recorded of it"
@@ -41,7 +41,7 @@ def command(exchange: Exchange, request: dict[str, Any]) -> str:
         if data_of(name).lower() not in ITS_OWN:
             text = value if isinstance(value, str) else data_of(value).decode("latin-1")
             words += ["--header", f"{data_of(name).decode('latin-1')}: {text}"]
-    line = " ".join(map(shlex.quote, [*words, url_of(exchange, "http")]))
+    line = " ".join(map(shlex.quote, [*words, url_of(exchange, request, "http")]))
     if not body:
         return line
     if is_text(body):
@@ -50,8 +50,7 @@ def command(exchange: Exchange, request: dict[str, Any]) -> str:
     return f"printf '{octal}' | {line} --data-binary @-"
 
 
-def url_of(exchange: Exchange, scheme: str) -> str:
-    request = exchange.request or {}
+def url_of(exchange: Exchange, request: dict[str, Any], scheme: str) -> str:
     secure = exchange.scope.get("scheme") in ("https", "wss")
     host = next((data_of(value) for name, value in request["headers"] if data_of(name) == b"host"), b"")
     target = data_of(request["target"]).decode("latin-1")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..explain.shown import MASKED
 from ..observe.record import NotATrace, Record, read_header, read_record
 
 
@@ -68,6 +69,11 @@ class Exchange:
     def request(self) -> dict[str, Any] | None:
         """The fields of h11's Request; None where what came is none."""
         return next((each.content for each in self.of("events", "in", "Request")), None)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a header of the request was a secret, and is not there."""
+        return self.request is not None and any(value == MASKED for _, value in self.request["headers"])
 
     @property
     def scope(self) -> dict[str, Any]:

@@ -134,6 +134,7 @@ async def status(query, receive, send):
 
     With `trim=1` what is free goes back to the system: how much malloc keeps is a matter of chance.
     """
+    await asyncio.sleep(0)  # the task that accepted who asks this may still be about to end
     if query.get("collect") == "1":
         gc.collect()
     if query.get("trim") == "1" and hasattr(LIBC, "malloc_trim"):

@@ -1,5 +1,6 @@
 """`miniasgi show`: a recorded trace told again; the commands and the tests that it makes are run."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -86,8 +87,6 @@ def recorded(tmp_path_factory):
 
 
 def environment():
-    import os
-
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
