@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import os
 import re
 import select
 import shlex
@@ -28,23 +29,33 @@ KEEP_ALIVE = (4, 5, 6)
 WEBSOCKET = (5, 6)
 # More than the buffers of two sockets and of the transport hold together.
 MUCH = 64 * 1024 * 1024
+TIMEOUT = 20.0  # for each step of a conversation, in seconds
 
 
 class Step:
     """A step as a process on a free port. Made by the fixture `step`, which ends it."""
 
-    def __init__(self, number, folder, *arguments, cwd=ROOT):
+    def __init__(self, number, folder, app="step3_asgi:hello", cwd=ROOT):
         self.errors = folder / "stderr"
-        if number in ASGI and not arguments:
-            arguments = ("step3_asgi:hello",)
-        command = [sys.executable, "-W", "error", str(STEPS[number]), *arguments, "0"]
+        command = [sys.executable, "-W", "error", str(STEPS[number]), *([app] if number in ASGI else ()), "0"]
         with self.errors.open("wb") as errors:
-            self.popen = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=errors, text=True)
-        self.url = self.popen.stdout.readline().strip()
+            self.popen = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=errors)
+        self.printed = b""  # and not given by `line` yet
+        self.url = self.line()
         self.port = int(self.url.rpartition(":")[2] or 0)
 
+    def line(self, timeout=TIMEOUT):
+        """The next line that it prints; empty when it has ended, or printed none in that time."""
+        while b"\n" not in self.printed and select.select((self.popen.stdout,), (), (), timeout)[0]:
+            piece = os.read(self.popen.stdout.fileno(), 65536)
+            if not piece:
+                break
+            self.printed += piece
+        line, _, self.printed = self.printed.partition(b"\n")
+        return line.decode()
+
     def socket(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
 
     def say(self, *pieces):
         """All that comes back for these bytes, until the server closes; our side stays open."""
@@ -56,7 +67,7 @@ class Step:
     def stop(self, number=signal.SIGTERM):
         """(exit code, what stands in stderr)"""
         self.popen.send_signal(number)
-        return self.popen.wait(20), self.errors.read_text()
+        return self.popen.wait(TIMEOUT), self.errors.read_text()
 
 
 def read_all(sock):
@@ -78,13 +89,13 @@ def fill(sock, data):
     sent = 0
     while sent < len(data) and select.select((), (sock,), (), 0.5)[1]:
         sent += sock.send(data[sent : sent + 65536])
-    sock.settimeout(20)
+    sock.settimeout(TIMEOUT)
     return sent
 
 
 @pytest.fixture
 def step(tmp_path):
-    """`step(3, "module:app")`"""
+    """`step(3, "module:app")` starts one."""
     with contextlib.ExitStack() as stack:
 
         def start(number, *arguments, **options):
@@ -123,25 +134,26 @@ def test_a_step_has_at_most_150_lines(number):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_step_needs_the_standard_library_h11_and_wsproto_alone(file):
+    steps = {each.stem for each in FILES if each < file}
     for node in ast.walk(ast.parse(file.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert not node.level
             names = [node.module]
         for name in names:
-            assert name.partition(".")[0] in {"h11", "wsproto"} | sys.stdlib_module_names
+            assert name.partition(".")[0] in {"h11", "wsproto"} | sys.stdlib_module_names | steps
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_docstring_says_what_is_new_missing_and_wrong_and_where_it_lives(file):
-    text = ast.get_docstring(ast.parse(file.read_text()))
-    for word in ("New:", "Missing:", "Wrong:", "In miniasgi:"):
-        assert f"\n{word}" in text
-    places = text.partition("In miniasgi:")[2]
+@pytest.mark.parametrize("number", STEPS)
+def test_a_docstring_says_what_is_new_and_missing_and_where_it_lives(number):
+    text = ast.get_docstring(ast.parse(STEPS[number].read_text()))
+    assert text.startswith(f"Step {number}: ")
+    assert ("\nNew: " in text) is (number > 1)
+    assert "\nMissing: " in text
+    places = text.partition("\nIn miniasgi: ")[2].partition(". ")[0]
     found = 0
     for part in places.split(";"):
-        name = re.search(r"`(\w+\.py)`", part)[1]
-        [path] = (ROOT / "miniasgi").rglob(name)
+        path = ROOT / "miniasgi" / re.search(r"`([\w/]+\.py)`", part)[1]
         for dotted in re.findall(r"(?<![`\w])([A-Z]\w*(?:\.\w+)?|[a-z]\w*_scope)", part.partition("`,")[2]):
             assert_defined(path, dotted)
             found += 1
@@ -164,48 +176,36 @@ def assert_defined(path, dotted):
 # ---- what the docstrings say to try --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_the_command_of_a_docstring_prints_what_it_says(number, step, need):
+@pytest.mark.parametrize("number", STEPS)
+def test_the_commands_of_a_docstring_do_what_it_says(number, step, need):
     need("curl", install="curl (Debian)")
     text = ast.get_docstring(ast.parse(STEPS[number].read_text()))
-    [command] = re.findall(r"^    (.*)$", text, re.MULTILINE)
-    made = step(number)
-    command = shlex.split(command.replace("http://127.0.0.1:8000", made.url))
-    told = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.replace("\r\n", "\n")
-    if number == 1:
-        assert told.startswith(f"GET /hi HTTP/1.1\nHost: {made.url[7:]}\n")
-        assert told.endswith("\n\n")
-    elif number == 2:
-        assert told == "HTTP/1.1 200 \ncontent-length: 17\nconnection: close\n\nYou sent GET /hi\n"
-    elif number == 3:
-        assert told == "POST /hi: 5 bytes\n"
-    else:
-        assert told == "GET /one: 0 bytes\nGET /two: 0 bytes\n"
-        command.append("--verbose")
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20).stderr
-        assert "Re-using existing connection" in told
+    start, *client = map(shlex.split, re.findall(r"^    (.*)$", text, re.MULTILINE))
+    assert start[:2] == ["python", str(STEPS[number].relative_to(ROOT))]
+    made = step(number, *start[2:])
+    if number > 4:
+        assert not client
+        assert "<title>" in httpx.get(made.url).text  # of the chat: `examples.chat` is tested elsewhere
+        return
+    [client] = client
+    client = [word.replace("127.0.0.1:8000", f"127.0.0.1:{made.port}") for word in client]
+    client[1:1] = ["--no-buffer", "--max-time", f"{TIMEOUT}"]  # as at a terminal, but not for ever
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(client, text=True, **pipes) as curl:
+        if number == 1:
+            curl.stdin.write("hi\n")
+            curl.stdin.flush()
+            assert curl.stdout.readline() == "hi\n"
+            curl.terminate()
+        told, verbose = curl.communicate(timeout=TIMEOUT)
+    answers = {1: "", 2: "GET /hi\n", 3: "POST /hi: 5 bytes\n", 4: "GET /one: 0 bytes\nGET /two: 0 bytes\n"}
+    assert told == answers[number]
+    assert number < 4 or re.search("Re-us(ing|ed).* connection", verbose)
 
 
-def test_the_command_of_step_5_prints_what_it_says(step):
-    text = ast.get_docstring(ast.parse(STEPS[5].read_text()))
-    [command] = re.findall(r"^    python (.*)$", text, re.MULTILINE)
-    command = command.replace("ws://127.0.0.1:8000", step(5).url.replace("http", "ws"))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen([sys.executable, *shlex.split(command)], text=True, **pipes) as client:
-        client.stdin.write("hello\n")
-        client.stdin.flush()
-        assert any("You said hello" in line for line in iter(client.stdout.readline, ""))
-        client.stdin.close()
-        client.stdout.read()
-    assert client.returncode == 0
-
-
-def test_the_command_of_step_6_ends_it_with_exit_code_0(step):
-    text = ast.get_docstring(ast.parse(STEPS[6].read_text()))
-    [command] = re.findall(r"^    python (.*)$", text, re.MULTILINE)
-    made = step(6)
-    subprocess.run([sys.executable, *shlex.split(command.replace("PID", str(made.popen.pid)))], check=True)
-    assert made.popen.wait(20) == 0
+def test_a_step_from_3_on_is_started_from_any_folder_for_any_application(step, own):
+    folder = own("from step3_asgi import hello as app")
+    assert httpx.get(f"{step(6, 'own:app', cwd=folder).url}/hi").text == "GET /hi: 0 bytes\n"
 
 
 # ---- step 1 --------------------------------------------------------------------------------------------------
@@ -216,11 +216,17 @@ def test_step_1_sends_back_what_it_is_sent(step):
         for piece in (b"half a wo", b"rd"):
             sock.sendall(piece)
             assert read_until(sock, piece) == piece
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock) == b""
 
 
-def test_step_1_takes_more_than_it_can_be_rid_of(step):
+def test_step_1_takes_no_more_than_it_can_be_rid_of(step):
+    data = bytes(MUCH)
     with step(1).socket() as sock:
-        assert fill(sock, bytes(MUCH)) == MUCH
+        sent = fill(sock, data)
+        assert sent < MUCH
+        for _ in range(sent // 65536):
+            assert sock.recv(65536, socket.MSG_WAITALL)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
@@ -233,7 +239,7 @@ def test_ctrl_c_ends_a_step_with_a_traceback(number, step):
 # ---- HTTP ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", HTTP)
+@pytest.mark.parametrize("number", ASGI)
 def test_how_the_network_cuts_a_request_does_not_matter(number, step):
     made = step(number)
     request = b"POST /hi HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
@@ -259,12 +265,13 @@ def test_what_breaks_the_rules_is_400_and_nothing_behind_it_is_answered(number, 
 def test_an_answer_to_head_has_no_body_and_one_to_http_1_0_closes(number, step):
     made = step(number)
     head = made.say(b"HEAD /hi HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    assert b"content-length: 18\r\n" in head
+    length = {2: len("HEAD /hi\n")}.get(number, len("HEAD /hi: 0 bytes\n"))
+    assert b"content-length: %d\r\n" % length in head
     assert head.endswith(b"\r\n\r\n")
     assert made.say(b"GET /hi HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.parametrize("number", HTTP)
+@pytest.mark.parametrize("number", ASGI)
 def test_a_client_that_waits_for_100_continue_is_told_to_go_on(number, step):
     with step(number).socket() as sock:
         sock.sendall(b"POST /hi HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
@@ -289,7 +296,7 @@ def test_a_path_is_decoded_and_a_body_whole(number, step):
 
 
 @pytest.mark.parametrize("number", ASGI)
-def test_an_application_that_raises_is_500_or_a_body_that_does_not_end(number, step, own):
+def test_an_application_that_raises_is_500_or_an_answer_that_does_not_end(number, step, own):
     folder = own(
         "async def app(scope, receive, send):\n"
         "    if scope['path'] == '/late':\n"
@@ -299,15 +306,20 @@ def test_an_application_that_raises_is_500_or_a_body_that_does_not_end(number, s
     )
     made = step(number, "own:app", cwd=folder)
     assert httpx.get(made.url).status_code == 500
-    with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(f"{made.url}/late")
+    if number == 3:  # nothing of the answer has left
+        assert httpx.get(f"{made.url}/late").status_code == 500
+    else:
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{made.url}/late")
     assert made.errors.read_text().count("LookupError: of the application") >= 2
 
 
 @pytest.mark.parametrize("number", ASGI)
-def test_messages_out_of_order_are_refused_and_those_behind_the_answer_ignored(number, step, own):
+def test_messages_out_of_order_are_refused_and_so_are_those_behind_the_answer(number, step, own):
     folder = own(
         "async def app(scope, receive, send):\n"
+        "    if scope['type'] != 'http':\n"
+        "        return\n"
         "    body = {'type': 'http.response.body', 'body': b'x'}\n"
         "    try:\n"
         "        await send(body)\n"
@@ -315,13 +327,14 @@ def test_messages_out_of_order_are_refused_and_those_behind_the_answer_ignored(n
         "        body['body'] = str(error).encode()\n"
         "    await send({'type': 'http.response.start', 'status': 200})\n"
         "    await send(body)\n"
-        "    await send(body)\n"
-        "    print((await receive())['type'], (await receive())['type'], (await receive())['type'], flush=True)\n"
+        "    try:\n"
+        "        await send(body)\n"
+        "    except Exception as error:\n"
+        "        print('refused', flush=True)\n"
     )
     made = step(number, "own:app", cwd=folder)
     assert httpx.get(made.url).text == "http.response.body cannot be sent now"
-    assert made.popen.stdout.readline() == "http.request http.disconnect http.disconnect\n"
-    assert "Traceback" not in made.errors.read_text().partition("lifespan")[0]
+    assert made.line() == "refused"
 
 
 @pytest.mark.parametrize("number", ASGI)
@@ -331,16 +344,23 @@ def test_an_application_hears_that_its_client_has_left(number, step, own):
         "    if scope['type'] == 'http':\n"
         "        while (await receive())['type'] != 'http.disconnect':\n"
         "            print('there', flush=True)\n"
+        "        print('left', flush=True)\n"
+        "        await send({'type': 'http.response.start', 'status': 200})\n"
         "        try:\n"
-        "            await send({'type': 'http.response.start', 'status': 200})\n"
-        "        except OSError as error:\n"
-        "            print(error, flush=True)\n"
+        "            for number in range(64):\n"
+        "                await send({'type': 'http.response.body', 'body': bytes(2**20), 'more_body': True})\n"
+        "            await send({'type': 'http.response.body'})\n"
+        "        except OSError:\n"
+        "            print('not sent', flush=True)\n"
+        "            raise\n"
     )
     made = step(number, "own:app", cwd=folder)
     with made.socket() as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert made.popen.stdout.readline() == "there\n"
-    assert made.popen.stdout.readline() == "the client has left\n"
+        assert made.line() == "there"
+    assert (made.line(), made.line()) == ("left", "not sent")
+    assert made.say(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")  # and it has gone on
+    assert "Traceback" not in made.errors.read_text()
 
 
 # ---- keep-alive and backpressure -----------------------------------------------------------------------------
@@ -375,20 +395,20 @@ SOURCE = (
     "async def app(scope, receive, send):\n"
     "    if scope['type'] == 'http':\n"
     "        await send({'type': 'http.response.start', 'status': 200})\n"
-    "        for number in range(1000):\n"
-    "            await send({'type': 'http.response.body', 'body': bytes(64 * 1024), 'more_body': True})\n"
+    "        for number in range(64):\n"
+    "            await send({'type': 'http.response.body', 'body': bytes(2**20), 'more_body': True})\n"
     "        print('sent', flush=True)\n"
     "        await send({'type': 'http.response.body'})\n"
 )
 
 
 @pytest.mark.parametrize("number", ASGI)
-def test_a_body_that_is_not_received_stays_with_the_client_from_step_4_on(number, step, own):
+def test_a_body_that_is_not_received_stays_with_the_client(number, step, own):
     made = step(number, "own:app", cwd=own(SINK))
     with made.socket() as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % MUCH)
-        assert made.popen.stdout.readline() == "called\n"
-        assert (fill(sock, bytes(MUCH)) == MUCH) is (number == 3)
+        assert made.line() == "called"
+        assert fill(sock, bytes(MUCH)) < MUCH
 
 
 @pytest.mark.parametrize("number", ASGI)
@@ -398,7 +418,7 @@ def test_send_waits_for_a_client_that_does_not_read_from_step_4_on(number, step,
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         sent = select.select((made.popen.stdout,), (), (), 20 if number == 3 else 1)[0]
         assert bool(sent) is (number == 3)
-        assert len(read_all(sock)) > 1000 * 64 * 1024
+        assert len(read_all(sock)) > MUCH
 
 
 @pytest.mark.parametrize("number", KEEP_ALIVE)
@@ -411,15 +431,29 @@ def test_a_body_that_nobody_wants_is_read_to_its_end(number, step):
 # ---- WebSocket -----------------------------------------------------------------------------------------------
 
 
+ECHO = (
+    "async def app(scope, receive, send):\n"
+    "    if scope['type'] == 'websocket':\n"
+    "        await receive()\n"
+    "        await send({'type': 'websocket.accept'})\n"
+    "        while (message := await receive())['type'] == 'websocket.receive':\n"
+    "            await send({**message, 'type': 'websocket.send'})\n"
+    "    elif scope['type'] == 'http':\n"
+    "        from step3_asgi import hello\n"
+    "        await hello(scope, receive, send)\n"
+)
+
+
 @pytest.mark.parametrize("number", WEBSOCKET)
-def test_a_websocket_carries_messages_pings_and_its_close(number, step):
-    with connect(step(number).url.replace("http", "ws"), compression=None) as websocket:
-        for text in ("hello", "x" * 1_000_000):
-            websocket.send(text)
-            assert websocket.recv(10) == f"You said {text}"
+def test_a_websocket_carries_messages_pings_and_its_close(number, step, own):
+    made = step(number, "own:app", cwd=own(ECHO))
+    with connect(made.url.replace("http", "ws"), compression=None) as websocket:
+        for data in ("hello", "x" * 1_000_000, b"bytes", ""):
+            websocket.send(data)
+            assert websocket.recv(TIMEOUT) == data
         websocket.send(["he", "ll", "o"])  # in three fragments
-        assert websocket.recv(10) == "You said hello"
-        assert websocket.ping().wait(10)
+        assert websocket.recv(TIMEOUT) == "hello"
+        assert websocket.ping().wait(TIMEOUT)
     assert websocket.close_code == 1000
 
 
@@ -460,7 +494,7 @@ def test_a_websocket_is_accepted_denied_and_closed_as_the_application_says(numbe
             assert (websocket.close_code, websocket.close_reason) == (code, reason)
     with connect(url, subprotocols=["one"]) as websocket:
         websocket.close(4001, "client's")
-    assert ast.literal_eval(made.popen.stdout.readline()) == {
+    assert ast.literal_eval(made.line()) == {
         "type": "websocket.disconnect",
         "code": 4001,
         "reason": "client's",
@@ -474,21 +508,20 @@ HANDSHAKE = (
 
 
 @pytest.mark.parametrize("number", WEBSOCKET)
-def test_a_handshake_against_the_rules_is_refused(number, step):
-    made = step(number)
+def test_a_handshake_against_the_rules_is_refused(number, step, own):
+    made = step(number, "own:app", cwd=own(ECHO))
+    early = HANDSHAKE + b"\r\n\x81\x80abcd"  # a frame before there is an answer
+    for wrong in (HANDSHAKE.replace(b"Host: a", b"Host: \xff") + b"\r\n", early):
+        assert made.say(wrong).startswith(b"HTTP/1.1 400 ")
     old = made.say(HANDSHAKE.replace(b"13", b"8") + b"\r\n")
     assert old.startswith(b"HTTP/1.1 426 ")
     assert b"sec-websocket-version: 13\r\n" in old.lower()
-    assert made.say(HANDSHAKE.replace(b"Host: a", b"Host: \xff") + b"\r\n").startswith(b"HTTP/1.1 400 ")
-    with contextlib.suppress(ConnectionResetError):
-        assert made.say(HANDSHAKE + b"\r\n\x81\x80abcd") == b""  # a frame before there is an answer
-    ordinary = made.say(HANDSHAKE + b"Content-Length: 2\r\n\r\nhi" + b"nonsense\r\n\r\n")
-    assert b"GET /: 2 bytes" in ordinary
+    assert "Traceback" not in made.errors.read_text()
 
 
 @pytest.mark.parametrize("number", WEBSOCKET)
-def test_a_frame_against_the_rules_is_answered_with_its_close_code(number, step):
-    with step(number).socket() as sock:
+def test_a_frame_against_the_rules_is_answered_with_its_close_code(number, step, own):
+    with step(number, "own:app", cwd=own(ECHO)).socket() as sock:
         sock.sendall(HANDSHAKE + b"\r\n")
         read_until(sock, b"\r\n\r\n")
         sock.sendall(b"\x83\x80abcd")  # an opcode that does not exist
@@ -529,11 +562,11 @@ LIFESPAN = (
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_step_6_starts_the_application_before_and_stops_it_after_its_clients(number, step):
-    made = step(6)
-    assert made.errors.read_text() == "startup\n"
-    assert httpx.get(made.url).text == "GET /: 0 bytes\n"
-    assert made.stop(number) == (0, "startup\nshutdown\n")
+def test_step_6_starts_the_application_before_and_stops_it_after_its_clients(number, step, own):
+    made = step(6, "own:app", cwd=own(LIFESPAN))
+    assert httpx.get(made.url).text == "from the startup"
+    assert made.stop(number) == (0, "")
+    assert made.line() == "shutdown"
 
 
 def test_step_6_answers_who_was_called_and_closes_who_is_idle(step, own):
@@ -542,7 +575,7 @@ def test_step_6_answers_who_was_called_and_closes_who_is_idle(step, own):
         idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"from the startup" in read_until(idle, b"0\r\n\r\n")
         busy.sendall(b"POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
-        assert made.popen.stdout.readline() == "called\n"
+        assert made.line() == "called"
         made.popen.send_signal(signal.SIGTERM)
         assert read_all(idle) == b""
         with pytest.raises(ConnectionRefusedError):
@@ -551,26 +584,26 @@ def test_step_6_answers_who_was_called_and_closes_who_is_idle(step, own):
         answer = read_all(busy)
         assert b"connection: close\r\n" in answer.lower()
         assert b"from the startup" in answer
-    assert made.popen.wait(20) == 0
-    assert made.popen.stdout.readline() == "shutdown\n"
+    assert made.popen.wait(TIMEOUT) == 0
+    assert made.line() == "shutdown"
 
 
 def test_step_6_closes_websockets_with_1012(step, own):
     made = step(6, "own:app", cwd=own(CHAPTERS))
     with connect(made.url.replace("http", "ws") + "/wait", subprotocols=["one"]) as websocket:
-        assert made.popen.stdout.readline() == "open\n"
+        assert made.line() == "open"
         made.popen.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed):
             websocket.recv(10)
         assert websocket.close_code == 1012
-    assert made.popen.wait(20) == 0
+    assert made.popen.wait(TIMEOUT) == 0
 
 
 def test_step_6_cancels_what_does_not_end_in_its_time(step, own):
     made = step(6, "own:app", cwd=own(SINK))
     with made.socket() as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert made.popen.stdout.readline() == "called\n"
+        assert made.line() == "called"
         before = time.monotonic()
         assert made.stop()[0] == 0
         assert 9 < time.monotonic() - before < 15
@@ -581,7 +614,7 @@ def test_step_6_does_not_serve_what_has_not_started(step, own):
     Path(folder, "fail").touch()
     made = step(6, "own:app", cwd=folder)
     assert made.url == ""
-    assert made.popen.wait(20) == 1
+    assert made.popen.wait(TIMEOUT) == 1
     assert made.errors.read_text() == "The startup failed: no database\n"
 
 
@@ -590,7 +623,7 @@ def test_step_6_serves_who_has_no_lifespan(step):
     assert httpx.get(made.url).status_code == 200
     code, errors = made.stop()
     assert code == 0
-    assert "Served without a startup" in errors
+    assert "the application's lifespan ended with " in errors
 
 
 # ---- the README that leads through them ----------------------------------------------------------------------

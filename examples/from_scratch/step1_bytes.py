@@ -1,11 +1,13 @@
-"""Step 1: bytes. A loop reads them from a socket, and writes them to it; whatever comes is sent back.
+"""Step 1: bytes. A loop reads them from a socket and writes them to it: whatever comes is sent back.
 
 Missing: any protocol, so nothing here knows where a message ends. Time limits.
 
+    python examples/from_scratch/step1_bytes.py
     curl telnet://127.0.0.1:8000
 
-sends back each line that you type. In miniasgi: `connection.py`, Connection, which the loop calls back in place
-of being awaited: that is faster, and the reason why the rest of it looks other than here.
+sends back each line that you type.
+In miniasgi: `protocol/connection.py`, Connection. The loop calls its methods, and nothing in it awaits: it is
+faster so, and looks other than these steps.
 """
 
 import asyncio

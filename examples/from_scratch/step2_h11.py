@@ -5,14 +5,16 @@ HTTP is told so.
 Missing: an application. More than one request a connection. Time limits.
 Wrong: the body of a request is not read, and who is still sending it may miss the answer.
 
+    python examples/from_scratch/step2_h11.py
     curl http://127.0.0.1:8000/hi
 
-prints GET /hi. In miniasgi: `http1.py`, Http1Connection.next_event and ON_EVENT.
+prints GET /hi.
+In miniasgi: `protocol/http1.py`, Http1Connection.next_event and ON_EVENT.
 """
 
 import asyncio
-from contextlib import suppress
 import sys
+from contextlib import suppress
 
 import h11
 

@@ -4,10 +4,11 @@ New: a request is a scope, and two functions to receive and to send messages.
 Missing: more than one request a connection. No extensions, no root_path, no Date header. Time limits.
 Wrong: a body is collected as a whole, and so is the answer, however large they are.
 
+    python examples/from_scratch/step3_asgi.py
     curl --data hello http://127.0.0.1:8000/hi
 
-prints POST /hi: 5 bytes. `python step3_asgi.py package.module:app` serves an application of yours.
-In miniasgi: `scope.py`, http_scope; `exchange.py`, Exchange.receive and Exchange.SEND.
+prints POST /hi: 5 bytes. `step3_asgi.py package.module:app` serves an application of yours.
+In miniasgi: `protocol/scope.py`, http_scope; `protocol/exchange.py`, Exchange.receive and Exchange.SEND.
 """
 
 import asyncio

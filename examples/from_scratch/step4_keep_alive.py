@@ -1,15 +1,15 @@
 """Step 4: keep-alive and streaming. One request after the other, and nobody has to take more than they can.
 
-New: serve() goes on with the next request when an answer is complete, and what comes too early stays in h11
-(pipelining). receive() gives each piece of a body as it comes, send() writes each piece, and waits while the
-client does not read: backpressure both ways.
-Missing: time limits. Wrong: that a client leaves is seen by who receives or sends, and not before; who ends its side has left.
+New: serve() goes on with the next request; what comes too early stays in h11 (pipelining). receive() gives
+each piece of a body, send() writes each, and waits while the client does not read: backpressure both ways.
+Missing: time limits.
+Wrong: that a client leaves is seen by who receives or sends, not before; who ends its sending side has left.
 
     python examples/from_scratch/step4_keep_alive.py step3_asgi:hello
     curl --verbose http://127.0.0.1:8000/one http://127.0.0.1:8000/two
 
-says that it uses the connection again. The next steps build on this one, and have only what is new.
-In miniasgi: `http1.py`, Http1Connection.next_cycle and balance; `connection.py`, Connection.drained.
+says that it uses the connection again. The next steps build on this one, and have only what is new in them.
+In miniasgi: `protocol/http1.py`, Http1Connection.next_cycle; `protocol/connection.py`, Connection.drained.
 """
 
 import asyncio

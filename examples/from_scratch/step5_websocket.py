@@ -1,13 +1,14 @@
 """Step 5: WebSocket. A request that asks for one becomes one, on the same connection.
 
 New: wsproto knows the handshake and the frames, as h11 does HTTP; its wire is the connection of step 4.
-Missing: compression, denial responses, limits of size, pings of our own.
+Missing: compression, denial responses, limits of size, pings of our own. Time limits.
 Wrong: a ping is answered, and a close frame seen, only while the application receives.
 
     python examples/from_scratch/step5_websocket.py examples.chat:app
 
-Open the page in two windows. In miniasgi: `websocket.py`, WebSocketExchange.SEND and ON_EVENT; the change of the
-protocol is `http1.py`, Http1Connection.upgrade.
+Open the page in two windows.
+In miniasgi: `protocol/websocket.py`, ON_EVENT and WebSocketExchange.SEND; `protocol/http1.py`,
+Http1Connection.upgrade.
 """
 
 import asyncio
@@ -54,7 +55,9 @@ class WebSocket:
         request = self.connection.request
         try:
             self.wsproto.initiate_upgrade_connection(list(request.headers), request.target)
-        except RemoteProtocolError as error:
+            if self.connection.h11.trailing_data[0]:
+                raise RemoteProtocolError("a frame before the answer")
+        except (RemoteProtocolError, UnicodeError) as error:
             await self.write(getattr(error, "event_hint", None) or events.RejectConnection(status_code=400))
             return
         [handshake] = self.wsproto.events()

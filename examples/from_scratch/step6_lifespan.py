@@ -1,11 +1,12 @@
 """Step 6: a start and an end. The application starts before the first client, and shuts down after the last.
 
-New: Lifespan. On Ctrl+C or SIGTERM nobody new is let in, who is idle is let go, WebSockets are closed with 1012, and
-requests have ten seconds to end.
+New: Lifespan. On Ctrl+C or SIGTERM nobody new is let in, who is idle is let go, WebSockets are closed with
+1012, and requests have ten seconds to end.
 Missing: time limits for clients and for the application. TLS. All that miniasgi is about besides.
 
     python examples/from_scratch/step6_lifespan.py examples.chat:app
 
+Press Ctrl+C while the page is open in two windows.
 In miniasgi: `lifespan.py`, Lifespan; `server.py`, Server.__aenter__ and __aexit__; `process.py`, Signals.
 """
 
