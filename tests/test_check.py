@@ -108,7 +108,7 @@ def test_starlette_and_fastapi_are_sound(checked, name):
     assert not told.all(ADVICE)
 
 
-EXAMPLES = sorted(path.name for path in (ROOT / "examples").iterdir() if not path.name.startswith("__"))
+EXAMPLES = ["django_channels", *sorted(path.name for path in (ROOT / "examples").glob("*.py"))]
 # What an example is to be asked for, where it has more than one page. Streaming's /poll waits for news.
 OWN_PATHS = {
     "streaming.py": ("/", "/events", "/echo", "/tell"),
