@@ -326,11 +326,16 @@ class Rows {
     this.height = height;
     this.draw = draw; // (item, index) → an element
     this.items = [];
+    this.held = false; // a finger is on a row: were the row replaced, it would not be clicked
     this.stage = make("div", "stage");
     this.stage.style.position = "relative";
     scroller.append(this.stage);
     scroller.addEventListener("scroll", () => soon(this), { passive: true });
     new ResizeObserver(() => soon(this)).observe(scroller);
+    this.stage.addEventListener("pointerdown", () => { this.held = true; });
+    for (const end of ["pointerup", "pointercancel"]) {
+      addEventListener(end, () => { this.held = false; soon(this); });
+    }
   }
 
   show(items) {
@@ -339,6 +344,7 @@ class Rows {
   }
 
   render() {
+    if (this.held) return;
     const { scrollTop, clientHeight } = this.scroller;
     this.stage.style.height = `${this.items.length * this.height}px`;
     const first = Math.max(0, Math.floor(scrollTop / this.height) - 4);
@@ -363,6 +369,7 @@ class Rows {
   }
 
   reveal(index) {
+    if (this.held) return;
     const { scrollTop, clientHeight } = this.scroller;
     const top = index * this.height;
     this.stage.style.height = `${this.items.length * this.height}px`;

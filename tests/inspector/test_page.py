@@ -5,6 +5,7 @@ import re
 import httpx
 import pytest
 from playwright.sync_api import expect
+from websockets.sync.client import connect
 
 from miniasgi.inspector.application import Inspector
 from miniasgi.inspector.kept import Kept
@@ -201,3 +202,46 @@ def test_a_server_that_is_gone_is_told_and_what_was_seen_stays(shown, opened, se
     server.stop()
     expect(page.locator("#connection")).to_have_class(re.compile("lost"))
     expect(row(page, 1)).to_be_visible()
+
+
+def test_a_click_is_not_lost_while_more_comes(shown, opened):
+    shown.exchange(1)
+    page = opened(shown.url)
+    row(page, 1).hover()
+    page.mouse.down()
+    for number in range(2, 30):  # as long as a finger is on it
+        shown.exchange(number)
+        page.evaluate("new Promise(requestAnimationFrame)")
+    page.mouse.up()
+    expect(row(page, 1)).to_have_attribute("aria-selected", "true")
+    expect(row(page, 5)).to_be_visible()  # what came meanwhile
+
+
+@pytest.mark.parametrize("width", [600, 1000])
+def test_what_an_arrow_carries_stands_first_where_it_lies_over_the_diagram(served, opened, width):
+    server, url = served
+    httpx.get(server.url)
+    page = opened(url)
+    page.set_viewport_size({"width": width, "height": 800})
+    row(page, 1).click()
+    page.locator("#diagram [data-record]", has_text="Request").first.click()
+    expect(page.locator("#details")).to_contain_text("Request")
+    content, states = (page.locator(name).bounding_box() for name in ("#details", "#states"))
+    assert content["y"] < states["y"]
+    assert fits(page)
+
+
+def test_a_websocket_is_shown_with_its_messages_and_its_states(served, opened):
+    server, url = served
+    page = opened(url)
+    with connect(server.url.replace("http", "ws") + "/ws") as websocket:
+        websocket.send("there")
+        assert websocket.recv(10) == "there"
+        expect(row(page, 1)).to_contain_text("open")
+        row(page, 1).click()
+        for words in ("websocket.accept", "TextMessage", "websocket.receive", "websocket.send"):
+            expect(page.locator("#diagram [data-record]", has_text=words).first).to_be_attached()
+        expect(page.locator("#lanes")).to_contain_text("wsproto")
+        expect(page.locator("#states .lit")).to_contain_text(["OPEN"])
+    expect(row(page, 1)).to_contain_text("1000")
+    expect(page.locator("#states .lit")).to_contain_text(["CLOSED"])
