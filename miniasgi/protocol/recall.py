@@ -1,18 +1,19 @@
 """Recall: what h11 has said of the same lines before. The road is complete without it, and slower.
 
 h11 takes 60 µs to read a small head and 45 to write one, and says the same of the same bytes each time. Here is
-what it said: of a header line, of a request line, of the lines of an answer. A request whose lines are all
-known, and of which none steers the connection, is *plain*: it is served without h11, which is told of it as soon
-as anything else than a plain answer comes of it (`Http1Connection.settle`).
+what it said: of a header line, of the lines of an answer. A request whose lines are all known, and of which
+none steers the connection, is *plain*: it is served without h11, which is told of it as soon as anything else
+than a plain answer comes of it (`Http1Connection.settle`).
 
-It knows no rule of HTTP by itself: a line that is new is h11's to judge, what `strict` refuses is not plain, and
-where anything is unusual the answer is None, and h11 is asked for all of it. `tests/protocol/test_recall.py`
-sends the same bytes with and without it, and compares all that comes of them.
+A line that is new is h11's to judge, what `strict` refuses is not plain, and where anything is unusual the
+answer is None, and h11 is asked for all of it. `tests/protocol/test_recall.py` sends the same bytes with and
+without it, and compares all that comes of them.
 
-It owns the memories and their bounds. Those of all connections hold nothing that may be a secret: whoever
-measures how long a request takes would find out whether somebody else had sent the same.
+It owns the memories and their bounds. What all connections share has nothing in it that may be a secret: who
+measures how long a request takes could find out whether somebody else has sent the same.
 """
 
+import re
 from typing import Any, NamedTuple
 
 import h11
@@ -28,8 +29,8 @@ Header = tuple[bytes, bytes]
 MOST_LINES = 1024
 # The longest line that is kept.
 LONGEST_LINE = 256
-# How many blocks of headers a connection keeps, and up to which length: a client sends the same one with nearly
-# every request, a proxy those of many clients.
+# How many blocks of headers a connection keeps, and up to which length: a client sends the same one with
+# nearly every request, a proxy those of many clients.
 MOST_BLOCKS = 4
 LONGEST_BLOCK = 4096
 # What is remembered by the connection that it came on alone, in a block.
@@ -37,7 +38,18 @@ SECRETS = (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie")
 # What changes more than the scope. A connection that is kept alive is one that nothing was said of.
 REQUEST_STEERS = (b"connection", b"expect", b"te", b"transfer-encoding", b"upgrade")
 # What is said once, or not by the application, or changes more than the head.
-ANSWER_STEERS = (b"connection", b"date", b"server", b"trailer", b"transfer-encoding", b"upgrade")
+ANSWER_STEERS = (
+    b"connection",
+    b"content-length",
+    b"date",
+    b"server",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+)
+# Less than h11 takes (a test asks it about every byte), and than `strict` and `scope` do.
+PLAIN_LINE = re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
+NOT_PLAIN = (b"HEAD", b"CONNECT")
 LONGEST_LENGTH = 15  # digits of a content-length, which makes it a number of which h11 takes more
 
 
@@ -111,25 +123,16 @@ class Recall:
         return PlainRequest(method, target, block.headers, place, block.length)
 
     def read_request_line(self, line: bytes) -> RequestLine | None:
-        method, _, rest = line.partition(b" ")
-        target, _, version = rest.partition(b" ")
-        if (
-            version != b"HTTP/1.1"
-            or method in (b"HEAD", b"CONNECT")
-            or method != method.upper()
-            or not target.startswith(b"/")
-            or b"#" in target
-            or len(target) > self.config.limit_target
-        ):
+        found = PLAIN_LINE.fullmatch(line)
+        if found is None:
             return None
-        try:
-            h11.Request(method=method, target=target, headers=[(b"host", b"")])
-        except h11.LocalProtocolError:
+        method, target = found.groups()
+        if method in NOT_PLAIN or len(target) > self.config.limit_target:
             return None
-        found = RequestLine(method, target, place_of(target, self.config.root_path))
+        known = RequestLine(method, target, place_of(target, self.config.root_path))
         if b"?" not in target:
-            remember(self.request_lines, line, found)
-        return found
+            remember(self.request_lines, line, known, len(line))
+        return known
 
     def read_block(self, block: bytes, blocks: Blocks) -> Block | None:
         lines = block[:-4].split(b"\r\n")
@@ -163,7 +166,7 @@ class Recall:
             not colon
             or (name in REQUEST_STEERS and (name != b"connection" or value.lower() != b"keep-alive"))
             or (name == b"host" and HOST.fullmatch(value) is None)
-            or (name == b"content-length" and not is_length(value))
+            or (name == b"content-length" and not is_length(name, value))
         ):
             return None
         try:
@@ -172,7 +175,7 @@ class Recall:
         except (BadRequest, h11.LocalProtocolError):
             return None
         if name not in SECRETS:
-            remember(self.header_lines, line, header)
+            remember(self.header_lines, line, header, len(line))
         return header
 
     # ---- answers ----
@@ -191,13 +194,12 @@ class Recall:
             for pair in headers:
                 line = known.get(pair)
                 if line is None:
-                    line = self.read_answer_line(pair)
-                    if line is None:
+                    name, value = pair
+                    if is_length(name, value) and length < 0:
+                        length = int(value)
+                        line = b"%b: %b\r\n" % pair
+                    elif (line := self.read_answer_line(name, value)) is None:
                         return None
-                    if line[:15].lower() == b"content-length:":
-                        if length >= 0:
-                            return None
-                        length = int(line[15:])
                 parts.append(line)
         except (TypeError, ValueError):  # a pair that is no tuple of bytes
             return None
@@ -215,28 +217,33 @@ class Recall:
         line = self.status_lines[status] = written[: written.index(b"\r\n") + 2]
         return line
 
-    def read_answer_line(self, pair: Any) -> bytes | None:
-        name, value = pair
-        if type(name) is not bytes or type(value) is not bytes:
-            return None
-        lower = name.lower()
-        if lower in ANSWER_STEERS or (lower == b"content-length" and not is_length(value)):
+    def read_answer_line(self, name: object, value: object) -> bytes | None:
+        if type(name) is not bytes or type(value) is not bytes or name.lower() in ANSWER_STEERS:
             return None
         try:
             h11.EndOfMessage(headers=[(name, value)])
         except h11.LocalProtocolError:
             return None
-        line = b"%s: %s\r\n" % (name, value)
-        if lower not in SECRETS and lower != b"content-length":
-            remember(self.answer_lines, (name, value), line)
+        line = b"%b: %b\r\n" % (name, value)
+        if name.lower() not in SECRETS:
+            remember(self.answer_lines, (name, value), line, len(line))
         return line
 
 
-def is_length(value: bytes) -> bool:
-    return value.isdigit() and len(value) <= LONGEST_LENGTH
+def is_length(name: object, value: object) -> bool:
+    """Whether this is a content-length that needs no judge."""
+    return (
+        type(name) is bytes
+        and type(value) is bytes
+        and name.lower() == b"content-length"
+        and value.isdigit()
+        and len(value) <= LONGEST_LENGTH
+    )
 
 
-def remember(memory: dict[Any, Any], key: object, value: object) -> None:
+def remember(memory: dict[Any, Any], key: object, value: object, size: int) -> None:
+    if size > LONGEST_LINE:
+        return
     if len(memory) >= MOST_LINES:
         memory.clear()
     memory[key] = value
