@@ -7,6 +7,7 @@ For more and new examples: `MINIASGI_FUZZ_EXAMPLES=20000 pytest tests/protocol/t
 """
 
 import asyncio
+import functools
 import inspect
 import logging
 import re
@@ -255,9 +256,8 @@ TARGETS = [b"/", b"/", b"/a", b"/a%20b?c=d", b"/?a", b"//x/../y"]
 def streams(draw):
     """A few requests, over and over; now and then one that is nearly the same."""
     odd = st.one_of(requests(True), requests(False))
-    pool = draw(
-        st.lists(st.one_of(plain_requests(), plain_requests(), plain_requests(), odd), min_size=1, max_size=3)
-    )
+    kinds = [plain_requests()] * 5 + [odd]
+    pool = draw(st.lists(st.one_of(kinds), min_size=1, max_size=3))
     data = b""
     for request in draw(st.lists(st.sampled_from(pool), min_size=1, max_size=7)):
         data += draw(mutations(request, ODD_BYTES)) if draw(one_in(6)) else request
@@ -303,10 +303,13 @@ def own_answers(draw):
     return [("careless", step) if draw(one_in(5)) else step for step in steps]
 
 
+PLAIN_ANSWER = [("start", 200, HEADERS[0]), ("part", b"hello", False)]
 PROGRAMS = st.one_of(
-    st.tuples(st.sampled_from(ANSWERS)).map(list),
+    st.just(PLAIN_ANSWER),
     own_answers(),
     own_answers().map(lambda steps: [("receive",), *steps, ("wait_for_end",)]),
+    own_answers().map(lambda steps: [("receive",), *steps]),
+    st.tuples(st.sampled_from(ANSWERS)).map(list),
     POLITE_PROGRAMS,
     RUDE_PROGRAMS,
 )
@@ -393,53 +396,50 @@ async def all_that_comes_of(data, warm, script, programs, with_recall):
     return (application.seen, other.done, encounter.transport.done, log), plain
 
 
-async def compare(data, warm, script, programs):
-    """Raise AssertionError unless the same comes of it; whether recall had a part in it."""
-    one, plain = await all_that_comes_of(data, warm, script, programs, True)
-    other, _ = await all_that_comes_of(data, warm, script, programs, False)
-    for with_recall, without in zip(one, other, strict=True):
-        assert with_recall == without
-    return plain
+EXAMPLES = (
+    streams(),  # what the client sends
+    st.one_of(st.just(b""), st.just(GET), streams()),  # and another one before it
+    st.one_of(st.just([(("feed", 10**6), 40)]), SCRIPTS),
+    st.lists(PROGRAMS, min_size=1, max_size=3),
+)
 
 
 @contextmanager
-def quiet():
-    """What the server says of applications that fail is compared by what comes of it."""
+def stage():
+    """`play(example, recall)` is all that comes of it. What the server says of failures is not told here."""
     logger = logging.getLogger("miniasgi")
     logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = False
+    with pytest.MonkeyPatch.context() as monkeypatch, asyncio.Runner() as runner:
+        monkeypatch.setattr(encounters.NetworkClient, "transport_class", Watched)
 
-
-def play_examples(monkeypatch, how):
-    """Compare, in as many examples as `how` has; the share of them in which there was something to compare."""
-    monkeypatch.setattr(encounters.NetworkClient, "transport_class", Watched)
-    share = Share()
-
-    with quiet(), asyncio.Runner() as runner:
-
-        @how
-        @given(
-            streams(),
-            st.one_of(st.just(b""), st.just(GET), streams()),
-            st.one_of(st.just([(("feed", 10**6), 40)]), SCRIPTS),
-            st.lists(PROGRAMS, min_size=1, max_size=3),
-        )
-        def examples(*example):
+        def play(example, recall):
             try:
-                share.count(runner.run(compare(*example)))
+                return runner.run(all_that_comes_of(*example, recall))
             except BaseException:
                 runner.run(cancel_all())
                 raise
 
+        try:
+            yield play
+        finally:
+            logger.disabled = False
+
+
+def test_with_recall_all_is_as_without():
+    share = Share()
+    with stage() as play:
+
+        @fuzz(500)
+        @given(*EXAMPLES)
+        def examples(data, warm, script, programs):
+            example = data, warm, script, programs
+            told, plain = play(example, True)
+            for with_recall, without in zip(told, play(example, False)[0], strict=True):
+                assert with_recall == without
+            share.count(plain)
+
         examples()
-    return share
-
-
-def test_with_recall_all_is_as_without(monkeypatch):
-    play_examples(monkeypatch, fuzz(700)).check(0.4)
+    share.check(0.3)
 
 
 # ---- the mutants -------------------------------------------------------------------------------------------
@@ -515,11 +515,33 @@ MUTANTS = {
 }  # fmt: skip
 
 
+@functools.cache
+def known_examples():
+    """Some examples, and what comes of each without recall."""
+    found = []
+    with stage() as play:
+
+        @settings(fuzz(1000), phases=[Phase.generate])
+        @given(*EXAMPLES)
+        def collect(data, warm, script, programs):
+            example = data, warm, script, programs
+            found.append((example, play(example, False)[0]))
+
+        collect()
+    return found
+
+
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_is_found(mutant, monkeypatch):
+    examples = known_examples()
     owner, name, make = MUTANTS[mutant]
     monkeypatch.setattr(owner, name, make())
-    how = settings(fuzz(2000), phases=[Phase.generate])
-    with pytest.raises(BaseException) as found:  # noqa: PT011  # whatever shows it
-        play_examples(monkeypatch, how)
-    assert not isinstance(found.value, KeyboardInterrupt)
+    with stage() as play:
+        assert any(is_found(play, example, without) for example, without in examples)
+
+
+def is_found(play, example, without):
+    try:
+        return play(example, True)[0] != without
+    except Exception:  # an assertion of the network's, or the server's own fault
+        return True
