@@ -12,12 +12,24 @@ from starlette.routing import Route
 
 
 async def numbers():
-    try:
-        for number in range(10**9):
-            yield f"{number}\n".encode()
-            await asyncio.sleep(0.02)
-    finally:
-        print("stream ended", flush=True)
+    for number in range(10**9):
+        yield f"{number}\n".encode()
+        await asyncio.sleep(0.02)
+
+
+def telling(app):
+    """The application, which says when a call of it has ended.
+
+    Not the generator does: where send() raises, Django leaves it to the garbage collection.
+    """
+
+    async def told(scope, receive, send):
+        try:
+            await app(scope, receive, send)
+        finally:
+            print("stream ended", flush=True)
+
+    return told
 
 
 async def stream(request):
@@ -28,15 +40,16 @@ async def pass_on(request, call_next):
     return await call_next(request)
 
 
-starlette = Starlette(routes=[Route("/", stream)])
-starlette_with_middleware = Starlette(
-    routes=[Route("/", stream)], middleware=[Middleware(BaseHTTPMiddleware, dispatch=pass_on)]
+starlette = telling(Starlette(routes=[Route("/", stream)]))
+starlette_with_middleware = telling(
+    Starlette(routes=[Route("/", stream)], middleware=[Middleware(BaseHTTPMiddleware, dispatch=pass_on)])
 )
 
-fastapi = FastAPI()
+api = FastAPI()
+fastapi = telling(api)
 
 
-@fastapi.get("/")
+@api.get("/")
 async def stream_of_fastapi() -> StreamingResponse:
     return StreamingResponse(numbers())
 
@@ -56,7 +69,7 @@ def django_application():
     urls.urlpatterns = [path("", view)]
     settings.configure(ROOT_URLCONF="streams_urls", ALLOWED_HOSTS=["*"], SECRET_KEY="of a test")
     django.setup()
-    return get_asgi_application()
+    return telling(get_asgi_application())
 
 
 def channels_application():
