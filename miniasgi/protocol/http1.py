@@ -115,10 +115,11 @@ class Http1Connection(Connection):
     # ---- bytes in ----
 
     def data_received(self, data: bytes) -> None:
-        if self.request is None and not self.intake.begun:  # the first bytes of a head
-            self.expect_within(self.runtime.config.timeout_head)
+        first = self.request is None and not self.intake.begun
         self.intake.receive(data)
         self.pump()
+        if first and self.request is None and self.intake.begun:  # of a head that is not whole yet
+            self.expect_within(self.runtime.config.timeout_head)
 
     def eof_received(self) -> bool:
         """The client ends its side. True keeps ours open while an answer is owed."""
@@ -155,7 +156,7 @@ class Http1Connection(Connection):
             if taken == TURN:
                 self.pump_soon()
                 return
-            if self.recall is not None and self.begin_plain(self.recall):
+            if self.recall is not None and self.h11.their_state is h11.IDLE and self.begin_plain(self.recall):
                 taken += 1
                 continue
             event = self.next_event()
@@ -176,20 +177,21 @@ class Http1Connection(Connection):
     def next_event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
         """h11's next event: of what it has, or else of the next piece of what came. Raises BadRequest."""
         # In IDLE it has nothing, since a head is given as a whole; to ask would cost 7 µs a request.
-        event = h11.NEED_DATA if self.authority.their_state is h11.IDLE else self.authority.next_event()
+        event = h11.NEED_DATA if self.h11.their_state is h11.IDLE else self.h11.next_event()
         while event is h11.NEED_DATA and (piece := self.intake.piece()):
-            self.authority.receive_data(piece)
-            event = self.authority.next_event()
+            self.h11.receive_data(piece)
+            event = self.h11.next_event()
         return event
 
     def balance(self) -> None:
         """Let the client wait while too much waits for the application, or it does not take our answers."""
         crowded = isinstance(self.exchange, Exchange) and len(self.exchange.body) > HIGH_WATER
-        # Where h11 would be given more, a piece lies there whose rest is to come; it has a limit of its own.
-        waits = self.pump_due or not self.reads_on()
-        if crowded or (waits and len(self.intake) > self.runtime.config.limit_pipelined):
+        if not crowded and len(self.intake) > self.runtime.config.limit_pipelined:
+            # Where h11 would be given more, a piece lies there whose rest is to come; that has a limit too.
+            crowded = self.pump_due or not self.reads_on()
+        if crowded:
             self.pause_reading()
-        else:
+        elif self.reading_paused:
             self.resume_reading()
 
     def resume_writing(self) -> None:
@@ -282,7 +284,7 @@ class Http1Connection(Connection):
 
     def begin_plain(self, recall: Recall) -> bool:
         """Begin the next request without h11, if it is there as a whole and plain."""
-        head = self.intake.whole_head() if self.h11.their_state is h11.IDLE else b""
+        head = self.intake.whole_head()
         request = recall.request(head, self.blocks) if head else None
         if request is None:
             return False
@@ -333,8 +335,8 @@ class Http1Connection(Connection):
         self.log_access()
         self.untold = b""
         self.await_request()
-        self.go_on()
-        if self.current:
+        if not self.pumping:  # otherwise the pump does both
+            self.go_on()
             self.balance()
 
     # ---- what an exchange asks: Wire ----
@@ -553,14 +555,14 @@ class Http1Connection(Connection):
         if states == (h11.SEND_BODY, h11.DONE) and not self.runtime.stopping:
             # The rest of the request is to come, and nobody wants it.
             self.expect_within(self.runtime.config.timeout_body)
-        elif self.next_cycle():
+        elif self.next_cycle() and not self.pumping:
             self.go_on()
         if self.current:
             self.balance()
 
     def go_on(self) -> None:
         """The pump is to take what waits already."""
-        if not self.pumping and (self.intake.begun or self.intake.ended):
+        if self.intake.begun or self.intake.ended:
             self.pump_soon()
 
     def next_cycle(self) -> bool:

@@ -1,9 +1,9 @@
 """Recall: what h11 has said of the same lines before. The road is complete without it, and slower.
 
 h11 takes 60 µs to read a small head and 45 to write one, and says the same of the same bytes each time. Here
-is what it said: of a header line, of the lines of an answer. A request is *plain* when all of its lines are known
-and none of them steers the connection: then it is served without h11, which is told of it as soon as anything
-else than a plain answer comes of it (`Http1Connection.settle`).
+is what it said: of a header line, of the lines of an answer. A request is *plain* when all of its lines are
+known and none of them steers the connection: then it is served without h11, which is told of it as soon as
+anything else than a plain answer comes of it (`Http1Connection.settle`).
 
 A line that is new is h11's to judge, what `strict` refuses is not plain, and where anything is unusual the
 answer is None, and h11 is asked for all of it. `tests/protocol/test_recall.py` sends the same bytes with and
