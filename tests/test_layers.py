@@ -63,8 +63,8 @@ ORDER = {
     ],
     "explain": ["shown", "frames", "faults", "messages", "awaits", "refusal", "application", "__init__"],
     "protocol": [
-        *("runtime", "file", "connection", "tls_transport", "tls_scope"),
-        *("strict", "intake", "scope", "exchange", "websocket", "http1", "__init__"),
+        *("reasons", "tls_scope", "strict", "scope", "recall", "runtime", "file", "connection"),
+        *("tls_transport", "intake", "exchange", "websocket", "http1", "__init__"),
     ],
 }
 

@@ -90,6 +90,7 @@ class ObservedHttp1Connection(Http1Connection):
     def __init__(self, runtime: Runtime, tap: "Tap") -> None:
         super().__init__(runtime, tap)
         self.h11 = ObservedH11(tap.observer)
+        self.recall = None  # all is asked, so that all is seen
 
     @property
     def has_kernel_copy(self) -> bool:

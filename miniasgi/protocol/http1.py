@@ -14,7 +14,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Container, Iterable, Iterator
-from http import HTTPStatus
 from itertools import groupby
 from typing import Any
 
@@ -27,8 +26,10 @@ from .connection import SHARE, TURN, Connection
 from .exchange import Exchange, Headers
 from .file import FilePart
 from .intake import Intake
+from .reasons import REASONS
+from .recall import Blocks, PlainAnswer, PlainRequest, Recall
 from .runtime import Page, Runtime, Visit
-from .scope import Endpoint, asks_for_trailers, http_scope, websocket_scope
+from .scope import Endpoint, asks_for_trailers, fresh_http_scope, http_scope, websocket_scope
 from .strict import BadRequest, check_request, rule_behind
 from .tls_scope import tls_facts
 from .websocket import (
@@ -62,36 +63,40 @@ ACCEPTANCE_OWNS = (
     b"sec-websocket-extensions",
 )
 
-REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
-# As RFC 9110 has them; http.HTTPStatus does from Python 3.13 on.
-REASONS |= {413: b"Content Too Large", 414: b"URI Too Long", 422: b"Unprocessable Content"}
-
 
 class Http1Connection(Connection):
     """One HTTP/1.1 connection. Made by Arrival; ends by `close`, or becomes a WebSocketConnection."""
 
     __slots__ = (
+        "answer",  # the head of a plain response, until it leaves
         "began",  # when the request under way was complete to its headers, in the runtime's time
+        "blocks",  # what was remembered on this connection
         "endpoint",  # who speaks with whom
         "exchange",  # the request that is being answered; None between two
-        "h11",  # the authority on what was read and what may be written
+        "h11",  # which was not told of a plain request yet; `authority` tells it first
         "head",  # the head of the response, until its first bytes leave with it
         "intake",  # what came and h11 was not given yet
         "pumping",  # the pump runs; who finds it running need do nothing
+        "recall",  # what h11 has said before; None where it is asked each time
         "request",  # the request that is being read or answered; None while the next one is awaited
         "response",  # the head of the response, once it has left
+        "untold",  # the plain request that is being answered, of which h11 was not told; else empty
         "unwanted",  # bytes that were dropped of a body after its response
     )
 
     def __init__(self, runtime: Runtime, transport: asyncio.Transport) -> None:
         super().__init__(runtime, transport)
         self.h11 = h11.Connection(h11.SERVER)
+        self.recall = runtime.recall
+        self.blocks: Blocks = {}
+        self.untold = b""
+        self.answer: PlainAnswer | None = None
         self.intake = Intake(runtime.config)
         self.endpoint = endpoint_of(transport, runtime.server_cert)
-        self.request: h11.Request | None = None
+        self.request: h11.Request | PlainRequest | None = None
         self.exchange: Exchange | WebSocketExchange | None = None
         self.head: h11.Response | None = None
-        self.response: h11.Response | None = None
+        self.response: h11.Response | PlainAnswer | None = None
         self.began = 0.0
         self.unwanted = 0
         self.pumping = False
@@ -100,13 +105,21 @@ class Http1Connection(Connection):
     def __repr__(self) -> str:
         return f"<Http1Connection {self.h11.states} {self.exchange}>"
 
+    @property
+    def authority(self) -> h11.Connection:
+        """The authority on what was read and what may be written, once it knows of all that was read."""
+        if self.untold:
+            self.settle()
+        return self.h11
+
     # ---- bytes in ----
 
     def data_received(self, data: bytes) -> None:
-        if self.request is None and not self.intake.begun:  # the first bytes of a head
-            self.expect_within(self.runtime.config.timeout_head)
+        first = self.request is None and not self.intake.begun
         self.intake.receive(data)
         self.pump()
+        if first and self.request is None and self.intake.begun:  # of a head that is not whole yet
+            self.expect_within(self.runtime.config.timeout_head)
 
     def eof_received(self) -> bool:
         """The client ends its side. True keeps ours open while an answer is owed."""
@@ -143,6 +156,9 @@ class Http1Connection(Connection):
             if taken == TURN:
                 self.pump_soon()
                 return
+            if self.recall is not None and self.h11.their_state is h11.IDLE and self.begin_plain(self.recall):
+                taken += 1
+                continue
             event = self.next_event()
             if event is h11.NEED_DATA:
                 if self.intake.ended:
@@ -153,9 +169,10 @@ class Http1Connection(Connection):
 
     def reads_on(self) -> bool:
         """Whether h11 can be given more: a request's rest, or the next one while the client takes answers."""
-        return self.h11.their_state is h11.SEND_BODY or (
-            self.h11.their_state is h11.IDLE and not self.writing_paused
-        )
+        if self.untold:
+            return False
+        state = self.h11.their_state
+        return state is h11.SEND_BODY or (state is h11.IDLE and not self.writing_paused)
 
     def next_event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
         """h11's next event: of what it has, or else of the next piece of what came. Raises BadRequest."""
@@ -169,16 +186,17 @@ class Http1Connection(Connection):
     def balance(self) -> None:
         """Let the client wait while too much waits for the application, or it does not take our answers."""
         crowded = isinstance(self.exchange, Exchange) and len(self.exchange.body) > HIGH_WATER
-        # Where h11 would be given more, a piece lies there whose rest is to come; it has a limit of its own.
-        waits = self.pump_due or not self.reads_on()
-        if crowded or (waits and len(self.intake) > self.runtime.config.limit_pipelined):
+        if not crowded and len(self.intake) > self.runtime.config.limit_pipelined:
+            # Where h11 would be given more, a piece lies there whose rest is to come; that has a limit too.
+            crowded = self.pump_due or not self.reads_on()
+        if crowded:
             self.pause_reading()
-        else:
+        elif self.reading_paused:
             self.resume_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.h11.their_state is h11.IDLE:  # what came in the meantime has waited
+        if self.authority.their_state is h11.IDLE:  # what came in the meantime has waited
             self.expect_request()
             self.pump_soon()
 
@@ -197,10 +215,7 @@ class Http1Connection(Connection):
         if b"upgrade" in fields and proposes_websocket(request):
             self.begin_websocket(request, websocket_scope(request, self.endpoint, root_path, state))
             return
-        scope = http_scope(request, self.endpoint, root_path, state)
-        if self.runtime.on_debug is not None:
-            scope["extensions"]["http.response.debug"] = {}
-        exchange = self.exchange = Exchange(scope, self)
+        exchange = self.exchange = self.exchange_of(http_scope(request, self.endpoint, root_path, state))
         # What has come of the body already is there before the application starts. A request without a
         # body is complete here.
         event = self.next_event()
@@ -214,6 +229,11 @@ class Http1Connection(Connection):
         if type(event) is h11.EndOfMessage:
             self.body_ended(exchange)
         exchange.start()
+
+    def exchange_of(self, scope: Scope) -> Exchange:
+        if self.runtime.on_debug is not None:
+            scope["extensions"]["http.response.debug"] = {}
+        return Exchange(scope, self)
 
     def check_concurrency(self) -> None:
         """Raise BadRequest where the application has as many requests as it may (RFC 9110 section 15.6.4)."""
@@ -233,7 +253,7 @@ class Http1Connection(Connection):
             return
         check_handshake(request)
         self.exchange = WebSocketExchange(scope, self)
-        self.h11.next_event()  # EndOfMessage: check_handshake lets no body through
+        self.authority.next_event()  # EndOfMessage: check_handshake lets no body through
         self.exchange.start()
 
     def on_data(self, event: h11.Data) -> None:
@@ -255,14 +275,81 @@ class Http1Connection(Connection):
 
     def on_end(self) -> None:
         """Nothing more comes, and it is not the end of a request: let go what no client waits for."""
-        if self.h11.their_state is h11.SEND_BODY:
+        if self.authority.their_state is h11.SEND_BODY:
             self.client_left()
         else:
             self.close()
 
+    # ---- plain requests and answers: see `recall` ----
+
+    def begin_plain(self, recall: Recall) -> bool:
+        """Begin the next request without h11, if it is there as a whole and plain."""
+        head = self.intake.whole_head()
+        request = recall.request(head, self.blocks) if head else None
+        if request is None:
+            return False
+        size = len(head) + request.length
+        if size > len(self.intake) or request.length > HIGH_WATER:
+            return False
+        self.untold = self.intake.take(size)
+        self.request = request
+        self.began = self.runtime.time()
+        self.deadline = self.take_deadline = math.inf
+        self.check_concurrency()
+        scope = fresh_http_scope(
+            request.method,
+            "1.1",
+            request.place,
+            list(request.headers),
+            False,
+            self.endpoint,
+            self.runtime.config.root_path,
+            self.runtime.state,
+        )
+        exchange = self.exchange = self.exchange_of(scope)
+        if request.length:
+            exchange.on_body(self.untold[len(head) :])
+        self.body_ended(exchange)
+        exchange.start()
+        return True
+
+    def settle(self) -> None:
+        """Tell h11 of the plain request under way: from here on all is as if nothing had been recalled."""
+        if self.untold:
+            untold, self.untold = self.untold, b""
+            self.h11.receive_data(untold)
+            while self.h11.their_state is not h11.DONE:
+                event = self.h11.next_event()
+                assert event is not h11.NEED_DATA, "a request that was not whole was taken for a plain one"
+            if self.answer is not None:
+                answer, self.answer = self.answer, None
+                self.make_head(answer.status_code, answer.headers, False)
+
+    def write_plain(self, answer: PlainAnswer, body: bytes) -> None:
+        """Write a whole answer as h11 would, and be ready for the next request."""
+        ours = b"date: %b\r\nserver: miniasgi\r\n\r\n" % self.runtime.date
+        self.write([*answer.parts, ours, body], len(body))
+        self.response = answer
+        self.sent = len(body)
+        self.exchange = self.answer = None
+        self.log_access()
+        self.untold = b""
+        self.await_request()
+        if not self.pumping:  # otherwise the pump does both
+            self.go_on()
+            self.balance()
+
     # ---- what an exchange asks: Wire ----
 
     def write_response(self, status: int, headers: Headers, trailers: bool) -> None:
+        if self.untold and self.recall is not None and not (trailers or self.runtime.stopping):
+            headers = list(headers)
+            self.answer = self.recall.answer(status, headers)
+        if self.answer is None:
+            self.make_head(status, headers, trailers)
+
+    def make_head(self, status: int, headers: Headers, trailers: bool) -> None:
+        """Have h11 make the head of the response. Raises Unsendable."""
         assert self.request is not None  # an exchange has one
         # The framing is h11's: ASGI has transfer-encoding ignored, and a 204 has no length (RFC 9110
         # section 8.6). Trailers stand behind chunks, which a length rules out (RFC 9112 section 7.1.2).
@@ -270,7 +357,7 @@ class Http1Connection(Connection):
         ours = LENGTHLESS_OWNS if without_length else RESPONSE_OWNS
         # A client that was promised to be asked for its body, and was not, may send it or not: after that
         # nobody could tell a body from a request. (RFC 9110 section 10.1.1)
-        closes = self.runtime.stopping or self.h11.they_are_waiting_for_100_continue
+        closes = self.runtime.stopping or self.authority.they_are_waiting_for_100_continue
         lines = self.with_date_and_server(headers, (*ours, b"connection") if closes else ours)
         if closes:
             lines.append((b"connection", b"close"))
@@ -328,19 +415,27 @@ class Http1Connection(Connection):
             return
         if wrong := are_links(links):
             raise Unsendable(f"'links' {wrong}")
-        late = self.h11.our_state is not h11.SEND_RESPONSE or self.h11.they_are_waiting_for_100_continue
+        late = (
+            self.authority.our_state is not h11.SEND_RESPONSE
+            or self.authority.they_are_waiting_for_100_continue
+        )
         if not late and self.request.http_version != b"1.0":
             lines = [(b"link", link) for link in links]
             hint = h11.InformationalResponse(status_code=103, headers=lines, reason=b"Early Hints")
-            self.transport.write(self.h11.send(hint))
+            self.transport.write(self.authority.send(hint))
 
     def write_body(self, body: bytes, more_body: bool) -> None:
+        answer = self.answer
+        if answer is not None and answer.length == len(body) and not (more_body or self.runtime.stopping):
+            self.write_plain(answer, body)
+            return
         parts = self.frame(body, None if more_body else h11.EndOfMessage())
         self.write(parts, len(body))
         if not more_body:
             self.response_complete()
 
     async def write_file(self, part: FilePart) -> None:
+        self.settle()
         if part.whole and self.head is not None:
             self.cut_to_length(part, self.head)
         # h11 frames whatever has a length, and hands it back as it is.
@@ -385,6 +480,7 @@ class Http1Connection(Connection):
 
     def frame(self, body: bytes | FilePart, end: h11.EndOfMessage | None) -> list[Any]:
         """The head, if it has not left yet, and this part of the body, as h11 puts them on the wire."""
+        self.settle()
         bodiless = self.is_bodiless
         events: list[h11.Event] = []
         if self.head is not None:
@@ -394,7 +490,9 @@ class Http1Connection(Connection):
         if end is not None:
             events.append(end)
         try:
-            parts = [part for event in events for part in self.h11.send_with_data_passthrough(event) or ()]
+            parts = [
+                part for event in events for part in self.authority.send_with_data_passthrough(event) or ()
+            ]
         except h11.LocalProtocolError as error:
             raise Unsendable(self.length_error(str(error), len(body))) from error
         if self.head is not None:
@@ -426,17 +524,20 @@ class Http1Connection(Connection):
                 self.transport.write(part)
 
     def want_body(self) -> None:
-        if self.h11.they_are_waiting_for_100_continue:
+        if self.untold:  # the request is whole: it waits for the end
+            self.balance()
+            return
+        if self.authority.they_are_waiting_for_100_continue:
             going_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-            self.transport.write(self.h11.send(going_on))
+            self.transport.write(self.authority.send(going_on))
         self.balance()
         if (
-            self.h11.their_state is h11.SEND_BODY and self.deadline == math.inf
+            self.authority.their_state is h11.SEND_BODY and self.deadline == math.inf
         ):  # who asks again has no more time
             self.expect_within(self.runtime.config.timeout_body)
 
     def client_left(self) -> None:
-        if self.response is None or self.h11.our_state in (h11.DONE, h11.MUST_CLOSE):
+        if self.response is None or self.authority.our_state in (h11.DONE, h11.MUST_CLOSE):
             self.close()
         else:
             self.break_off()
@@ -450,29 +551,38 @@ class Http1Connection(Connection):
         """The last byte of a response was written. The next request is the pump's to begin."""
         self.exchange = None
         self.log_access()
-        states = (self.h11.their_state, self.h11.our_state)
+        states = (self.authority.their_state, self.authority.our_state)
         if states == (h11.SEND_BODY, h11.DONE) and not self.runtime.stopping:
             # The rest of the request is to come, and nobody wants it.
             self.expect_within(self.runtime.config.timeout_body)
-        elif self.next_cycle() and not self.pumping and (self.intake.begun or self.intake.ended):
-            self.pump_soon()
+        elif self.next_cycle() and not self.pumping:
+            self.go_on()
         if self.current:
             self.balance()
 
+    def go_on(self) -> None:
+        """The pump is to take what waits already."""
+        if self.intake.begun or self.intake.ended:
+            self.pump_soon()
+
     def next_cycle(self) -> bool:
         """After a response and its request: wait for the next request (True), or finish."""
-        states = (self.h11.their_state, self.h11.our_state)
+        states = (self.authority.their_state, self.authority.our_state)
         if states != (h11.DONE, h11.DONE) or self.runtime.stopping:
             self.finish()
             return False
-        self.h11.start_next_cycle()
+        self.authority.start_next_cycle()
+        self.await_request()
+        return True
+
+    def await_request(self) -> None:
+        """All is as it was before the first request of this connection."""
         self.request = self.response = None
         self.sent = self.unwanted = 0
         self.share = SHARE
         if self.writing_paused:
             self.expect_taking()  # it is measured by `sent`
         self.expect_request()
-        return True
 
     def expect_request(self) -> None:
         config = self.runtime.config
@@ -480,7 +590,7 @@ class Http1Connection(Connection):
 
     def finish(self) -> None:
         """Close behind a whole response."""
-        all_read = self.h11.their_state in (h11.DONE, h11.MUST_CLOSE) and not self.intake.begun
+        all_read = self.authority.their_state in (h11.DONE, h11.MUST_CLOSE) and not self.intake.begun
         self.close(linger=not all_read)
 
     def close(self, *, linger: bool = False) -> None:
@@ -495,7 +605,7 @@ class Http1Connection(Connection):
         """
         if text:  # behind a proxy, perhaps nobody sees the answer
             log.debug("%s: refused with %d: %s", self.visit().client, status, text)
-        if self.h11.our_state in (h11.DONE, h11.MUST_CLOSE):
+        if self.authority.our_state in (h11.DONE, h11.MUST_CLOSE):
             self.close(linger=True)  # the response is complete, and what is wrong came behind it
         elif self.response is not None:
             self.break_off()
@@ -562,7 +672,7 @@ class Http1Connection(Connection):
         self, exchange: WebSocketExchange, headers: Headers, subprotocol: str | None
     ) -> WebSocketConnection:
         """Answer 101 and hand the transport to a WebSocketConnection. Raises Unsendable."""
-        assert self.request is not None  # an exchange has one
+        assert isinstance(self.request, h11.Request)  # a plain one asks for no WebSocket
         deflate = self.runtime.config.ws_per_message_deflate
         agreed, extensions = acceptance(self.request, subprotocol, deflate)
         lines = self.with_date_and_server(headers, ACCEPTANCE_OWNS)
@@ -573,16 +683,16 @@ class Http1Connection(Connection):
             switching = h11.InformationalResponse(status_code=101, headers=lines, reason=REASONS[101])
         except h11.LocalProtocolError as error:
             raise Unsendable(head_fault(lines, error)) from error
-        self.transport.write(self.h11.send(switching))
+        self.transport.write(self.authority.send(switching))
         successor = WebSocketConnection(self, exchange, extensions, self.visit(), self.intake.rest())
         self.exchange = None
         self.become(successor)
         return successor
 
     def on_deadline(self) -> None:
-        if self.h11.their_state is h11.IDLE and (self.writing_paused or not self.intake.begun):
+        if self.authority.their_state is h11.IDLE and (self.writing_paused or not self.intake.begun):
             self.on_idle()
-        elif self.exchange is None and self.h11.their_state is h11.SEND_BODY:
+        elif self.exchange is None and self.authority.their_state is h11.SEND_BODY:
             self.close(linger=True)  # the rest of a request, which nobody waits for
         elif self.exchange is not None and not self.exchange.waiters:
             self.deadline = math.inf  # the application has given up waiting for the body
@@ -598,7 +708,7 @@ class Http1Connection(Connection):
 
     def stop(self) -> None:
         """The server stops: what no application has seen is let go, what one works on is answered first."""
-        if self.h11.their_state is h11.IDLE:
+        if self.authority.their_state is h11.IDLE:
             # Answers may be on their way, and requests behind them unread.
             self.close(linger=self.pump_due or self.reading_paused or self.is_taking())
         elif self.exchange is None:
@@ -634,7 +744,7 @@ def head_fault(lines: Headers, error: h11.LocalProtocolError) -> str:
     return f"'headers' {wrong}" if wrong else str(error)
 
 
-def length_of(head: h11.Response) -> int | None:
+def length_of(head: h11.Response | PlainAnswer) -> int | None:
     """The content-length of a response, which h11 has checked."""
     return next((int(value) for name, value in head.headers if name == b"content-length"), None)
 

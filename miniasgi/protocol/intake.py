@@ -81,6 +81,23 @@ class Intake:
             self.data, self.checked = data, 0
         self.at = 0
 
+    def whole_head(self) -> bytes:
+        """The next head, if all of it is there; it is not taken, nor looked at."""
+        end = self.data.find(b"\r\n\r\n", self.at) + 4
+        return self.data[self.at : end] if 4 <= end <= self.at + self.config.limit_head else b""
+
+    def take(self, size: int) -> bytes:
+        """A whole request of this size, which h11 is not given from here."""
+        taken = self.data[self.at : self.at + size]
+        self.at += size
+        self.forget_taken()
+        return taken
+
+    def forget_taken(self) -> None:
+        """An idle connection does not keep what was taken."""
+        if self.at == len(self.data):
+            self.data, self.at, self.checked = b"", 0, 0
+
     def rest(self) -> bytes:
         """What came behind a request that ends HTTP here."""
         return self.data[self.at :]
@@ -105,8 +122,8 @@ class Intake:
     def piece(self) -> bytes:
         """The next bytes for h11; empty until there are enough. Raises BadRequest."""
         piece = CUT[self.stage](self) if len(self) else b""
-        if piece and self.at == len(self.data):  # an idle connection does not keep what h11 has
-            self.data, self.at, self.checked = b"", 0, 0
+        if piece:
+            self.forget_taken()
         return piece
 
     def cut_head(self) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from ..asgi import Application, Scope
 from ..config import Config
 from ..explain.faults import Tell, log_fault
+from .recall import Recall
 
 log = logging.getLogger("miniasgi")
 
@@ -129,6 +130,7 @@ class Runtime:
         "loop",  # the event loop
         "on_debug",  # is given what http.response.debug says; None but in tests
         "quiet",  # done once, after stop_accepting, nothing is open or running any more
+        "recall",  # what h11 has said before; None where it is asked each time
         "server_cert",  # the certificate that TLS clients are shown, in PEM; None without TLS
         "show_failure",  # makes the page of a failure; None where clients are shown no word of it
         "start_task",  # starts a coroutine in a given context, as soon as this Python can
@@ -156,6 +158,7 @@ class Runtime:
         self.loop = loop
         self.state = {} if state is None else state
         self.access = access
+        self.recall = Recall(config) if config.recall else None
         self.show_failure = show_failure
         self.on_debug = on_debug
         self.server_cert = server_cert

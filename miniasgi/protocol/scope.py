@@ -35,20 +35,46 @@ class Endpoint(NamedTuple):
         return self.tls is not None
 
 
+class Place(NamedTuple):
+    """What of a scope depends on the request's target alone."""
+
+    path: str
+    raw_path: bytes
+    query_string: bytes
+
+
 def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:
     """The scope of one HTTP request. Raises BadRequest."""
-    scope = common_scope(request, endpoint, root_path, state)
+    place, headers = read_request(request, root_path)
+    version = version_of(request)
+    trailers = asks_for_trailers(headers)
+    return fresh_http_scope(request.method, version, place, headers, trailers, endpoint, root_path, state)
+
+
+def fresh_http_scope(
+    method: bytes,
+    version: str,
+    place: Place,
+    headers: list[tuple[bytes, bytes]],
+    trailers: bool,
+    endpoint: Endpoint,
+    root_path: str,
+    state: dict[Any, Any],
+) -> Scope:
+    """The same, of what was read already. All of it that can be changed is the application's own."""
+    scope = common_scope(version, place, headers, endpoint, root_path, state)
     scope["type"] = "http"
     scope["scheme"] = "https" if endpoint.secure else "http"
-    scope["method"] = request.method.decode("ascii")
-    scope["extensions"] = http_extensions(scope["http_version"], scope["headers"])
+    scope["method"] = method.decode("ascii")
+    scope["extensions"] = http_extensions(version, trailers)
     add_tls(scope, endpoint)
     return scope
 
 
 def websocket_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:
     """The scope of one WebSocket; its headers are those of the handshake, all of them. Raises BadRequest."""
-    scope = common_scope(request, endpoint, root_path, state)
+    place, headers = read_request(request, root_path)
+    scope = common_scope(version_of(request), place, headers, endpoint, root_path, state)
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if endpoint.secure else "ws"
     scope["subprotocols"] = offered_subprotocols(request)
@@ -57,12 +83,12 @@ def websocket_scope(request: h11.Request, endpoint: Endpoint, root_path: str, st
     return scope
 
 
-def http_extensions(version: str, headers: Headers) -> dict[str, dict[str, Any]]:
+def http_extensions(version: str, trailers: bool) -> dict[str, dict[str, Any]]:
     """What a response may have beyond a head and a body (ASGI, "Extensions")."""
     extensions: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
     if version != "1.0":  # it has neither informational responses nor trailers
         extensions["http.response.early_hint"] = {}
-        if asks_for_trailers(headers):
+        if trailers:
             extensions["http.response.trailers"] = {}
     return extensions
 
@@ -81,10 +107,22 @@ def add_tls(scope: Scope, endpoint: Endpoint) -> None:
         scope["extensions"]["tls"] = endpoint.tls.extension()
 
 
-def common_scope(
-    request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]
-) -> dict[str, Any]:
+def version_of(request: h11.Request) -> str:
+    """ASGI knows 1.0 and 1.1; a minor version above is understood as the latest (RFC 9110 section 2.5)."""
+    return "1.0" if request.http_version == b"1.0" else "1.1"
+
+
+def read_request(request: h11.Request, root_path: str) -> tuple[Place, list[tuple[bytes, bytes]]]:
+    """(where the request goes, its headers)"""
     target, host = read_target(request)
+    headers = list(request.headers)
+    if host is not None:
+        headers = [(b"host", host), *(line for line in headers if line[0] != b"host")]
+    return place_of(target, root_path), headers
+
+
+def place_of(target: bytes, root_path: str) -> Place:
+    """Of path and query, as `read_target` has them."""
     raw_path, _, query_string = target.partition(b"?")
     path = raw_path.decode("ascii")  # h11 lets nothing but visible ASCII through
     if "%" in path:
@@ -94,16 +132,23 @@ def common_scope(
         # belongs to whoever mounted the application.
         path = root_path + path
         raw_path = quote(root_path).encode("ascii") + raw_path
-    headers = list(request.headers)
-    if host is not None:
-        headers = [(b"host", host), *(line for line in headers if line[0] != b"host")]
+    return Place(path, raw_path, query_string)
+
+
+def common_scope(
+    version: str,
+    place: Place,
+    headers: list[tuple[bytes, bytes]],
+    endpoint: Endpoint,
+    root_path: str,
+    state: dict[Any, Any],
+) -> dict[str, Any]:
     return {
         "asgi": {"version": ASGI_VERSION, "spec_version": SPEC_VERSION},
-        # ASGI knows 1.0 and 1.1; a minor version above is understood as the latest (RFC 9110 section 2.5).
-        "http_version": "1.0" if request.http_version == b"1.0" else "1.1",
-        "path": path,
-        "raw_path": raw_path,
-        "query_string": query_string,
+        "http_version": version,
+        "path": place.path,
+        "raw_path": place.raw_path,
+        "query_string": place.query_string,
         "root_path": root_path,
         "headers": headers,
         "client": endpoint.client,

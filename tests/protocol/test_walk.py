@@ -79,6 +79,11 @@ async def answer(scope, receive, send):
         await send({"type": "websocket.send", "text": (await receive())["text"]})
 
 
+async def plain_answer(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
 def test_each_name_is_in_its_file():
     names = REFERENCE.findall(TEXT)
     assert len(names) > 50
@@ -87,7 +92,7 @@ def test_each_name_is_in_its_file():
 
 
 async def test_the_names_of_a_get_are_in_the_order_of_their_calls():
-    client = MemoryClient(answer)
+    client = MemoryClient(answer, recall=False)
     with Calls() as seen:
         await client.send(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
     assert client.written.endswith(b"\r\nhello\r\n0\r\n\r\n")
@@ -107,8 +112,21 @@ async def test_the_names_of_a_websocket_are_in_the_order_of_their_calls():
     assert missing(walked("A WebSocket message"), seen) is None
 
 
+async def test_the_names_of_the_short_way_are_in_the_order_of_their_calls():
+    client = MemoryClient(plain_answer)
+    request = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+    await client.send(request)
+    with Calls() as seen:
+        await client.send(request)
+    assert client.written.endswith(b"\r\n\r\nhello")
+    names = walked("The short way")
+    # The last one tells of what comes to something else.
+    assert names[-1] == ("http1.py", "Http1Connection.settle")
+    assert missing(names[:-1], seen) is None
+
+
 async def test_a_name_out_of_order_is_found():
-    client = MemoryClient(answer)
+    client = MemoryClient(answer, recall=False)
     with Calls() as seen:
         await client.send(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
     names = walked("A GET, there and back")[:-2]

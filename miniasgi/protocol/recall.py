@@ -1,0 +1,249 @@
+"""Recall: what h11 has said of the same lines before. The road is complete without it, and slower.
+
+h11 takes 60 µs to read a small head and 45 to write one, and says the same of the same bytes each time. Here
+is what it said: of a header line, of the lines of an answer. A request is *plain* when all of its lines are
+known and none of them steers the connection: then it is served without h11, which is told of it as soon as
+anything else than a plain answer comes of it (`Http1Connection.settle`).
+
+A line that is new is h11's to judge, what `strict` refuses is not plain, and where anything is unusual the
+answer is None, and h11 is asked for all of it. `tests/protocol/test_recall.py` sends the same bytes with and
+without it, and compares all that comes of them.
+
+It owns the memories and their bounds. What all connections share has nothing in it that may be a secret: who
+measures how long a request takes could find out whether somebody else has sent the same.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import h11
+
+from ..config import Config
+from .reasons import REASONS
+from .scope import Place, place_of
+from .strict import HOST, BadRequest, check_lines
+
+Header = tuple[bytes, bytes]
+
+# How many lines of each kind are kept. Then all are forgotten at once: those that come often are soon back.
+MOST_LINES = 1024
+# The longest line that is kept.
+LONGEST_LINE = 256
+# How many blocks of headers a connection keeps, and up to which length: a client sends the same one with
+# nearly every request, a proxy those of many clients.
+MOST_BLOCKS = 4
+LONGEST_BLOCK = 4096
+# What is remembered by the connection that it came on alone, in a block.
+SECRETS = (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie")
+# What changes more than the scope. A connection that is kept alive is one that nothing was said of.
+REQUEST_STEERS = (b"connection", b"expect", b"te", b"transfer-encoding", b"upgrade")
+# What is said once, or not by the application, or changes more than the head.
+ANSWER_STEERS = (
+    b"connection",
+    b"content-length",
+    b"date",
+    b"server",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+)
+# Less than h11 takes (a test asks it about every byte), and than `strict` and `scope` do.
+PLAIN_LINE = re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
+NOT_PLAIN = (b"HEAD", b"CONNECT")
+LONGEST_LENGTH = 15  # digits of a content-length, which makes it a number of which h11 takes more
+
+
+class RequestLine(NamedTuple):
+    method: bytes
+    target: bytes
+    place: Place
+
+
+class Block(NamedTuple):
+    """The headers of a request, and the length of the body that they promise."""
+
+    headers: tuple[Header, ...]
+    length: int
+
+
+class PlainRequest(NamedTuple):
+    """A request as h11 would have it, by the names of h11.Request."""
+
+    method: bytes
+    target: bytes
+    headers: tuple[Header, ...]
+    place: Place
+    length: int
+    http_version: bytes = b"1.1"
+
+
+class PlainAnswer(NamedTuple):
+    """The head of a response, in the parts that h11 would write."""
+
+    status_code: int
+    parts: list[bytes]  # the status line and headers; those that every answer has are to follow
+    length: int  # of the body
+    headers: list[Header]  # what it was made of
+
+
+Blocks = dict[bytes, Block]  # what a connection remembers
+
+
+class Recall:
+    """What is remembered for all connections of one server. Made by Runtime."""
+
+    __slots__ = (
+        "answer_lines",  # (name, value) → as h11 writes it
+        "config",  # the limits, and root_path
+        "header_lines",  # line → (name, value)
+        "request_lines",  # line → RequestLine
+        "status_lines",  # status → as h11 writes it
+    )
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.answer_lines: dict[Header, bytes] = {}
+        self.header_lines: dict[bytes, Header] = {}
+        self.request_lines: dict[bytes, RequestLine] = {}
+        self.status_lines: dict[int, bytes] = {}
+
+    # ---- requests ----
+
+    def request(self, head: bytes, blocks: Blocks) -> PlainRequest | None:
+        """The request with this head, from its first line to its empty one; None unless it is plain."""
+        end = head.find(b"\r\n")
+        line, rest = head[:end], head[end + 2 :]
+        block = blocks.get(rest) or self.read_block(rest, blocks)
+        if block is None:
+            return None
+        known = self.request_lines.get(line) or self.read_request_line(line)
+        if known is None:
+            return None
+        method, target, place = known
+        return PlainRequest(method, target, block.headers, place, block.length)
+
+    def read_request_line(self, line: bytes) -> RequestLine | None:
+        found = PLAIN_LINE.fullmatch(line)
+        if found is None:
+            return None
+        method, target = found.groups()
+        if method in NOT_PLAIN or len(target) > self.config.limit_target:
+            return None
+        known = RequestLine(method, target, place_of(target, self.config.root_path))
+        if b"?" not in target:
+            remember(self.request_lines, line, known, len(line))
+        return known
+
+    def read_block(self, block: bytes, blocks: Blocks) -> Block | None:
+        lines = block[:-4].split(b"\r\n")
+        if len(lines) > self.config.limit_headers:
+            return None
+        known = self.header_lines
+        headers = []
+        for line in lines:
+            header = known.get(line) or self.read_header_line(line)
+            if header is None:
+                return None
+            headers.append(header)
+        names = [name for name, _ in headers]
+        lengths = names.count(b"content-length")
+        if names.count(b"host") != 1 or lengths > 1:
+            return None
+        length = int(headers[names.index(b"content-length")][1]) if lengths else 0
+        if 0 < self.config.limit_body < length:
+            return None
+        found = Block(tuple(headers), length)
+        if len(block) <= LONGEST_BLOCK:
+            if len(blocks) >= MOST_BLOCKS:
+                del blocks[next(iter(blocks))]
+            blocks[block] = found
+        return found
+
+    def read_header_line(self, line: bytes) -> Header | None:
+        name, colon, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        if (
+            not colon
+            or (name in REQUEST_STEERS and (name != b"connection" or value.lower() != b"keep-alive"))
+            or (name == b"host" and HOST.fullmatch(value) is None)
+            or (name == b"content-length" and not is_length(name, value))
+        ):
+            return None
+        try:
+            check_lines(line)
+            [header] = h11.EndOfMessage(headers=[(name, value)]).headers
+        except (BadRequest, h11.LocalProtocolError):
+            return None
+        if name not in SECRETS:
+            remember(self.header_lines, line, header, len(line))
+        return header
+
+    # ---- answers ----
+
+    def answer(self, status: object, headers: list[Any]) -> PlainAnswer | None:
+        """The head of an answer with these headers, to a plain request; None unless it is plain."""
+        if not isinstance(status, int):
+            return None
+        first = self.status_lines.get(status) or self.read_status(status)
+        if first is None:
+            return None
+        parts = [first]
+        length = -1
+        known = self.answer_lines
+        try:
+            for pair in headers:
+                line = known.get(pair)
+                if line is None:
+                    name, value = pair
+                    if is_length(name, value) and length < 0:
+                        length = int(value)
+                        line = b"%b: %b\r\n" % pair
+                    elif (line := self.read_answer_line(name, value)) is None:
+                        return None
+                parts.append(line)
+        except (TypeError, ValueError):  # a pair that is no tuple of bytes
+            return None
+        return PlainAnswer(status, parts, length, headers) if length >= 0 else None
+
+    def read_status(self, status: int) -> bytes | None:
+        if status in (204, 304):  # they have no body
+            return None
+        try:
+            head = h11.Response(status_code=status, headers=[], reason=REASONS.get(status, b""))
+        except h11.LocalProtocolError:
+            return None
+        written = h11.Connection(h11.SERVER).send(head)
+        assert written is not None
+        line = self.status_lines[status] = written[: written.index(b"\r\n") + 2]
+        return line
+
+    def read_answer_line(self, name: object, value: object) -> bytes | None:
+        if type(name) is not bytes or type(value) is not bytes or name.lower() in ANSWER_STEERS:
+            return None
+        try:
+            h11.EndOfMessage(headers=[(name, value)])
+        except h11.LocalProtocolError:
+            return None
+        line = b"%b: %b\r\n" % (name, value)
+        if name.lower() not in SECRETS:
+            remember(self.answer_lines, (name, value), line, len(line))
+        return line
+
+
+def is_length(name: object, value: object) -> bool:
+    """Whether this is a content-length that needs no judge."""
+    return (
+        type(name) is bytes
+        and type(value) is bytes
+        and name.lower() == b"content-length"
+        and value.isdigit()
+        and len(value) <= LONGEST_LENGTH
+    )
+
+
+def remember(memory: dict[Any, Any], key: object, value: object, size: int) -> None:
+    if size > LONGEST_LINE:
+        return
+    if len(memory) >= MOST_LINES:
+        memory.clear()
+    memory[key] = value

@@ -1,0 +1,547 @@
+"""With recall and without it, the same bytes come to the same: all that the application and the client see.
+
+The fuzz plays each encounter twice and compares. That it would find what could go wrong is shown by the mutants:
+each takes one condition out of the code, and has to be found.
+
+For more and new examples: `MINIASGI_FUZZ_EXAMPLES=20000 pytest tests/protocol/test_recall.py`.
+"""
+
+import asyncio
+import functools
+import inspect
+import logging
+import re
+import textwrap
+from contextlib import contextmanager
+from http import HTTPStatus
+
+import h11
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from miniasgi import Config
+from miniasgi.protocol import recall
+from miniasgi.protocol.http1 import Http1Connection
+from miniasgi.protocol.intake import Intake
+from miniasgi.protocol.recall import LONGEST_BLOCK, LONGEST_LINE, MOST_BLOCKS, MOST_LINES, Recall
+from miniasgi.protocol.scope import read_request
+from miniasgi.protocol.strict import check_request
+from tests.memory import MemoryClient
+from tests.protocol import encounters
+from tests.protocol.client_bytes import ODD_BYTES, mutations, one_in, requests
+from tests.protocol.encounters import Application, Encounter, Network, cancel_all
+from tests.protocol.test_fuzz import ANSWERS, POLITE_PROGRAMS, RUDE_PROGRAMS, SCRIPTS, Share, fuzz
+
+CONFIG = Config()
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+# ---- one head, one answer: every byte in every place --------------------------------------------------------
+
+
+def as_h11_reads(head, config=CONFIG):
+    """(method, target, headers, length) as the road has it without recall; None where it refuses."""
+    intake, conn = Intake(config), h11.Connection(h11.SERVER)
+    intake.receive(head)
+    try:
+        conn.receive_data(intake.piece())
+        request = conn.next_event()
+        fields = dict(request.headers)
+        check_request(request, fields)
+        intake.expect_body(fields)
+        place, headers = read_request(request, config.root_path)
+    except (ValueError, h11.RemoteProtocolError):
+        return None
+    return request.method, request.target, headers, intake.left, place
+
+
+def plain(head, memory=None, config=CONFIG):
+    """The same, as recall has it."""
+    found = (memory or Recall(config)).request(head, {})
+    if found is None:
+        return None
+    return found.method, found.target, list(found.headers), found.length, found.place
+
+
+HEAD = b"GET /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: keep-alive\r\nX-y:  z \r\n\r\n"
+
+
+def with_each_byte(data):
+    for at in range(len(data)):
+        for byte in range(256):
+            yield data[:at] + bytes([byte]) + data[at + 1 :]
+            yield data[:at] + bytes([byte]) + data[at:]
+
+
+def test_each_byte_in_each_place_of_a_head_is_read_as_without_recall():
+    memory = Recall(CONFIG)
+    found = 0
+    for head in with_each_byte(HEAD):
+        if head.endswith(b"\r\n\r\n") and head.count(b"\r\n\r\n") == 1:
+            known = plain(head, memory)
+            if known is not None:
+                assert known == as_h11_reads(head), head
+                assert plain(head, memory) == known, "at the second time"
+                found += 1
+    assert found > 5000
+
+
+def as_h11_writes(headers):
+    conn = h11.Connection(h11.SERVER)
+    conn.receive_data(GET)
+    while conn.next_event() is not h11.PAUSED and conn.their_state is not h11.DONE:
+        pass
+    try:
+        return conn.send(h11.Response(status_code=200, headers=headers, reason=b"OK"))
+    except h11.LocalProtocolError:
+        return None
+
+
+def test_each_byte_in_each_place_of_an_answer_is_written_as_without_recall():
+    memory = Recall(CONFIG)
+    found = 0
+    length = (b"content-length", b"5")
+    pairs = [(each, b"a b") for each in with_each_byte(b"x-y")]
+    pairs += [(b"x-y", each) for each in with_each_byte(b"a b")]
+    for pair in pairs:
+        for _ in range(2):
+            answer = memory.answer(200, [length, pair])
+            if answer is not None:
+                assert b"".join(answer.parts) + b"\r\n" == as_h11_writes([length, pair]), pair
+                found += 1
+        assert (answer is None) == (as_h11_writes([length, pair]) is None), pair
+    assert found > 2000
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"",
+        b"X: y\r\n",
+        b"Host: x\r\nHost: x\r\n",
+        b"Host: x/y\r\n",
+        b"Host: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n",
+        b"Host: x\r\nContent-Length: 5, 5\r\n",
+        b"Host: x\r\nContent-Length: " + b"1" * 16 + b"\r\n",
+        b"Host: x\r\nTransfer-Encoding: chunked\r\n",
+        b"Host: x\r\nConnection: close\r\n",
+        b"Host: x\r\nConnection: keep-alive, close\r\n",
+        b"Host: x\r\nUpgrade: websocket\r\n",
+        b"Host: x\r\nExpect: 100-continue\r\n",
+        b"Host: x\r\nTE: trailers\r\n",
+        b"Host: x\r\nX: y\r\n z\r\n",
+        b"Host: x\r\n" + b"X: y\r\n" * 100,
+    ],
+)
+def test_what_steers_the_connection_or_breaks_a_rule_is_not_plain(lines):
+    assert plain(b"GET / HTTP/1.1\r\n" + lines + b"\r\n") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"HEAD / HTTP/1.1", b"CONNECT / HTTP/1.1", b"GET / HTTP/1.0", b"GET http://x/ HTTP/1.1", b"OPTIONS * HTTP/1.1",
+     b"GET /#a HTTP/1.1", b"get / HTTP/1.1", b"GET /" + b"a" * CONFIG.limit_target + b" HTTP/1.1"],
+)  # fmt: skip
+def test_a_request_line_out_of_the_ordinary_is_not_plain(line):
+    assert plain(line + b"\r\nHost: x\r\n\r\n") is None
+
+
+def test_a_body_above_the_limit_is_not_plain():
+    assert plain(HEAD, config=Config(limit_body=4)) is None
+    assert plain(HEAD, config=Config(limit_body=5)) is not None
+
+
+@pytest.mark.parametrize("status", [99, 100, 204, 304, 1000, "200", 200.0, None, True])
+def test_a_status_out_of_the_ordinary_is_not_plain(status):
+    memory = Recall(CONFIG)
+    assert memory.answer(200, [(b"content-length", b"5")]) is not None
+    assert memory.answer(status, [(b"content-length", b"5")]) is None
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [(b"connection", b"keep-alive"), (b"Transfer-Encoding", b"chunked"), (b"date", b"now"), (b"Server", b"me"),
+     (b"content-length", b"5"), (b"content-length", b"x"), (b"Content-Length", b"5"), (b"a", b"b\r\nc: d"), (b"a b", b"c"),
+     ("a", "b"), (b"a", "b"), [b"a", b"b"], (b"a",), (b"a", b"b", b"c"), b"ab", "ab", None, 5, ({}, [])],
+)  # fmt: skip
+def test_a_header_of_an_answer_out_of_the_ordinary_is_not_plain(pair):
+    for headers in ([(b"content-length", b"5"), pair], [pair, (b"content-length", b"5")]):
+        assert Recall(CONFIG).answer(200, headers) is None
+
+
+# ---- what is kept ------------------------------------------------------------------------------------------
+
+
+def test_the_memories_are_bounded():
+    memory, blocks = Recall(CONFIG), {}
+    for number in range(3 * MOST_LINES):
+        assert memory.request(b"GET /%d HTTP/1.1\r\nHost: x\r\nX-Id: %d\r\n\r\n" % (number, number), blocks)
+        assert memory.answer(200, [(b"content-length", b"5"), (b"x-id", b"%d" % number)])
+        kept = (memory.request_lines, memory.header_lines, memory.answer_lines)
+        assert all(0 < len(each) <= MOST_LINES for each in kept)
+        assert len(blocks) <= MOST_BLOCKS
+    assert memory.request(b"GET / HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"x" * LONGEST_BLOCK), blocks)
+    assert max(map(len, blocks)) <= LONGEST_BLOCK
+    assert max(map(len, memory.header_lines)) <= LONGEST_LINE
+
+
+@pytest.mark.parametrize("secret", [b"Cookie: a=b", b"AUTHORIZATION: Basic YTpi", b"Proxy-Authorization: x"])
+def test_what_may_be_a_secret_is_kept_by_its_own_connection_alone(secret):
+    memory, blocks = Recall(CONFIG), {}
+    assert memory.request(b"GET /?token=a HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % secret, blocks)
+    assert memory.answer(200, [(b"content-length", b"5"), (b"Set-Cookie", b"a=b")])
+    assert list(memory.header_lines) == [b"Host: x"]
+    assert not memory.request_lines
+    assert not memory.answer_lines
+    assert len(blocks) == 1
+
+
+async def test_h11_is_told_when_something_else_than_a_plain_answer_comes_of_a_plain_request():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        assert client.connection.untold
+        if scope["path"] == "/parts":
+            await send({"type": "http.response.body", "body": b"he", "more_body": True})
+            assert not client.connection.untold
+            assert client.connection.h11.our_state is h11.SEND_BODY
+            await send({"type": "http.response.body", "body": b"llo"})
+        else:
+            await send({"type": "http.response.body", "body": b"hello"})
+            assert client.connection.h11.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}
+
+    client = MemoryClient(app)
+    for path in (b"/", b"/parts", b"/"):
+        await client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+    assert client.written.count(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ndate: ") == 3
+    assert client.written.count(b"\r\n\r\nhello") == 3
+
+
+async def test_without_recall_h11_is_always_asked():
+    async def app(scope, receive, send):
+        assert client.connection.h11.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.SEND_RESPONSE}
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    client = MemoryClient(app, recall=False)
+    await client.send(GET, GET)
+    assert client.written.count(b"HTTP/1.1 200 OK") == 2
+
+
+# ---- the fuzz ----------------------------------------------------------------------------------------------
+
+LINES = [
+    b"Accept: */*", b"User-Agent: a (b; c) d/1", b"Connection: keep-alive", b"connection: Keep-Alive", b"Cookie: a=b",
+    b"Authorization: Basic YTpi", b"X-Request-Id: 1", b"X-Request-Id: 2", b"X:", b"X: \xe9", b"X:\t a\tb ",
+]  # fmt: skip
+HOSTS = [b"Host: x", b"host:x", b"Host: [::1]:80", b"HOST:"]
+BODIES = [b"", b"h", b"hello", b"\r\n\r\n", GET, b"x" * 70_000]
+
+
+@st.composite
+def plain_requests(draw):
+    method, target = draw(st.sampled_from([b"GET", b"POST", b"DELETE"])), draw(st.sampled_from(TARGETS))
+    lines = [draw(st.sampled_from(HOSTS)), *draw(st.lists(st.sampled_from(LINES), max_size=3))]
+    body = draw(st.sampled_from([*[b""] * 6, *BODIES]))
+    if body or draw(one_in(5)):
+        lines.append(b"Content-Length: %d" % len(body))
+    if draw(one_in(3)):
+        lines.append(lines.pop(0))
+    return b"\r\n".join((method + b" " + target + b" HTTP/1.1", *lines, b"", body))
+
+
+TARGETS = [b"/", b"/", b"/a", b"/a%20b?c=d", b"/?a", b"//x/../y"]
+
+
+@st.composite
+def streams(draw):
+    """A few requests, over and over; now and then one that is nearly the same."""
+    odd = st.one_of(requests(True), requests(False))
+    kinds = [plain_requests()] * 5 + [odd]
+    pool = draw(st.lists(st.one_of(kinds), min_size=1, max_size=3))
+    data = b""
+    for request in draw(st.lists(st.sampled_from(pool), min_size=1, max_size=7)):
+        data += draw(mutations(request, ODD_BYTES)) if draw(one_in(6)) else request
+    return data
+
+
+HEADERS = [
+    *[((b"content-length", b"5"),)] * 3,
+    ((b"Content-Length", b"5"), (b"X-Y", b"z"), (b"x-y", b"z")),
+    ((b"content-type", b"text/plain"), (b"content-length", b"05")),
+    ((b"content-length", b"5"), (b"content-length", b"5")),
+    ((b"content-length", b"5"), (b"Content-Length", b"6")),
+    ((b"content-length", b"5"), (b"connection", b"close")),
+    ((b"content-length", b"5"), (b"connection", b"keep-alive")),
+    ((b"content-length", b"5"), (b"transfer-encoding", b"chunked")),
+    ((b"Date", b"today"), (b"date", b"tomorrow"), (b"content-length", b"5")),
+    ((b"server", b"a"), (b"Server", b"b"), (b"content-length", b"5")),
+    ((b"set-cookie", b"a=b"), (b"set-cookie", b"c=d"), (b"content-length", b"5")),
+    ((b"content-length", b"5"), (b"x", b"a\r\nb: c")),
+    ((b"content-length", b"5"), (b"x", b" a")),
+    ((b"content-length", b"5"), (b"x y", b"a")),
+    ((b"content-length", b"5"), ("x", "y")),
+    ((b"content-length", b"5"), [b"x", b"y"]),
+    ((b"content-length", b"5"), (b"x",)),
+    ((b"content-length", b"-5"),),
+    ((b"content-length", b"70000"),),
+    (),
+]  # fmt: skip
+STATUSES = [200, 200, 200, 201, HTTPStatus.NOT_FOUND, 204, 304, 599, 999, 99, 200.0, "200"]
+PARTS = [
+    (b"hello", False), (b"hello", False), (b"hello", True), (b"", True), (b"", False), (b"hell", False), (b"hello!", False),
+    (b"x" * 70_000, False),
+]  # fmt: skip
+
+
+@st.composite
+def own_answers(draw):
+    """A head of all kinds, and bodies that fit it or do not."""
+    steps = [("start", draw(st.sampled_from(STATUSES)), draw(st.sampled_from(HEADERS)))]
+    steps += [("turns", 2)] if draw(one_in(4)) else []
+    steps += [("hint",)] if draw(one_in(8)) else []
+    steps += [("part", *draw(st.sampled_from(PARTS))) for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3])))]
+    return [("careless", step) if draw(one_in(5)) else step for step in steps]
+
+
+PLAIN_ANSWER = [("start", 200, HEADERS[0]), ("part", b"hello", False)]
+PROGRAMS = st.one_of(
+    st.just(PLAIN_ANSWER),
+    own_answers(),
+    own_answers().map(lambda steps: [("receive",), *steps, ("wait_for_end",)]),
+    own_answers().map(lambda steps: [("receive",), *steps]),
+    st.tuples(st.sampled_from(ANSWERS)).map(list),
+    POLITE_PROGRAMS,
+    RUDE_PROGRAMS,
+)
+
+
+class Watched(Network):
+    """A network that remembers what the server did to it."""
+
+    def __init__(self, loop):
+        super().__init__(loop)
+        self.done = []
+
+    def write(self, data):
+        self.done.append(bytes(data))
+        super().write(data)
+
+    def close(self):
+        self.done.append("close")
+        super().close()
+
+    def abort(self):
+        self.done.append("abort")
+        super().abort()
+
+    def write_eof(self):
+        self.done.append("write_eof")
+        super().write_eof()
+
+    def pause_reading(self):
+        self.done.append("pause_reading")
+        super().pause_reading()
+
+    def resume_reading(self):
+        self.done.append("resume_reading")
+        super().resume_reading()
+
+
+class Remembering(Application):
+    """An application that remembers what it was called with, was given, and was told of what it sent."""
+
+    def __init__(self, *programs):
+        super().__init__(*programs)
+        self.seen = []
+
+    async def __call__(self, scope, receive, send):
+        self.seen.append(dict(scope))
+        scope["headers"].append((b"seen", b"by the application"))  # its own to change, as all of it is
+        scope["extensions"]["seen"] = scope["state"]["seen"] = True
+
+        async def received():
+            message = await receive()
+            self.seen.append(dict(message))
+            return message
+
+        async def sent(message):
+            try:
+                await send(message)
+            except BaseException as error:
+                self.seen.append((type(error), str(error)))
+                raise
+
+        await super().__call__(scope, received, sent)
+
+
+async def all_that_comes_of(data, warm, script, programs, with_recall):
+    """Whatever can be seen of an encounter from either side, and in the access log."""
+    log = []
+    application = Remembering(*([("unless_websocket", program)] for program in programs))
+    encounter = Encounter(
+        application,
+        recall=with_recall,
+        access=lambda visit, status, sent, seconds: log.append((visit, status, sent)),
+    )
+    other = encounter.client.connect()
+    other.arrive(warm)
+    await encounter.client.turns()
+    other.break_off()
+    encounter.gate()
+    await encounter.client.turns()
+    application.overlaps = False  # with those of the other connection
+    await encounter.play(script, data)
+    plain = bool(encounter.runtime.recall and encounter.runtime.recall.status_lines)
+    await encounter.end()
+    return (application.seen, other.done, encounter.transport.done, log), plain
+
+
+EXAMPLES = (
+    streams(),  # what the client sends
+    st.one_of(st.just(b""), st.just(GET), streams()),  # and another one before it
+    st.one_of(st.just([(("feed", 10**6), 40)]), SCRIPTS),
+    st.lists(PROGRAMS, min_size=1, max_size=3),
+)
+
+
+@contextmanager
+def stage():
+    """`play(example, recall)` is all that comes of it. What the server says of failures is not told here."""
+    logger = logging.getLogger("miniasgi")
+    logger.disabled = True
+    with pytest.MonkeyPatch.context() as monkeypatch, asyncio.Runner() as runner:
+        monkeypatch.setattr(encounters.NetworkClient, "transport_class", Watched)
+
+        def play(example, recall):
+            try:
+                return runner.run(all_that_comes_of(*example, recall))
+            except BaseException:
+                runner.run(cancel_all())
+                raise
+
+        try:
+            yield play
+        finally:
+            logger.disabled = False
+
+
+def test_with_recall_all_is_as_without():
+    share = Share()
+    with stage() as play:
+
+        @fuzz(500)
+        @given(*EXAMPLES)
+        def examples(data, warm, script, programs):
+            example = data, warm, script, programs
+            told, plain = play(example, True)
+            for with_recall, without in zip(told, play(example, False)[0], strict=True):
+                assert with_recall == without
+            share.count(plain)
+
+        examples()
+    share.check(0.3)
+
+
+# ---- the mutants -------------------------------------------------------------------------------------------
+
+
+def changed(function, old, new):
+    """The function with a part of its source replaced."""
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, f"{source.count(old)} times {old!r} in {function.__qualname__}"
+    names = dict(function.__globals__)
+    exec(source.replace(old, new), names)
+    return names[function.__name__]
+
+
+def instead(owner, name, old, new=""):
+    """The attribute `name` of the owner, with `old` in its source replaced by `new`."""
+    return owner, name, lambda: changed(getattr(owner, name), old, new)
+
+
+def without(name, element):
+    """A table of `recall` without one of its elements."""
+    return recall, name, lambda: tuple(each for each in getattr(recall, name) if each != element)
+
+
+MUTANTS = {
+    "a connection that is to be closed is kept": without("REQUEST_STEERS", b"connection"),
+    "nobody is asked for the body that waits for it": without("REQUEST_STEERS", b"expect"),
+    "a body in chunks is the next request": without("REQUEST_STEERS", b"transfer-encoding"),
+    "trailers are not offered": without("REQUEST_STEERS", b"te"),
+    "an answer to HEAD has a body": without("NOT_PLAIN", b"HEAD"),
+    "any target": (recall, "PLAIN_LINE", lambda: re.compile(rb"([A-Z]+) ([\x21-\x7e]+) HTTP/1\.1")),
+    "any version": (recall, "PLAIN_LINE", lambda: re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\..")),
+    "no host": instead(Recall, "read_block", 'names.count(b"host") != 1', 'names.count(b"host") > 1'),
+    "two hosts": instead(Recall, "read_block", 'names.count(b"host") != 1', 'names.count(b"host") < 1'),
+    "any host": instead(
+        Recall, "read_header_line", '(name == b"host" and HOST.fullmatch(value) is None)', "False"
+    ),
+    "two lengths": instead(Recall, "read_block", "or lengths > 1"),
+    "no body": instead(Recall, "read_block", "if lengths else 0", "if False else 0"),
+    "any character in a header": instead(Recall, "read_header_line", "check_lines(line)", "pass"),
+    "the headers of another request": instead(Recall, "request", "blocks.get(rest)", "blocks.get(rest[:9])"),
+    "the application's list of headers": instead(
+        Http1Connection, "begin_plain", "list(request.headers)", "request.headers"
+    ),
+    "a body that has not come": instead(Http1Connection, "begin_plain", "size > len(self.intake) or"),
+    "a large body at once": instead(Http1Connection, "begin_plain", "or request.length > HIGH_WATER"),
+    "the next request before the answer": instead(
+        Http1Connection, "reads_on", "return False", "pass"
+    ),
+    "h11 is not told": instead(Http1Connection, "settle", "self.h11.receive_data(untold)", "return"),
+    "the head is lost when h11 is told": instead(Http1Connection, "settle", "self.answer is not None", "False"),
+    "a part is taken for the whole": instead(Http1Connection, "write_body", "more_body or "),
+    "a body of another length": instead(Http1Connection, "write_body", "answer.length == len(body) and"),
+    "an answer that does not say that the server stops": instead(
+        Http1Connection, "write_response", "(trailers or self.runtime.stopping)", "trailers"
+    ),
+    "a connection that is kept while the server stops": instead(
+        Http1Connection, "write_body", "(more_body or self.runtime.stopping)", "more_body"
+    ),
+    "the time of the request before": instead(Http1Connection, "begin_plain", "self.began = self.runtime.time()"),
+    "no word in the access log": instead(Http1Connection, "write_plain", "self.log_access()"),
+    "what waits is forgotten": instead(Http1Connection, "write_plain", "self.go_on()"),
+    "a body where there is none": instead(Recall, "read_status", "status in (204, 304)", "False"),
+    "an answer that keeps what is to be closed": without("ANSWER_STEERS", b"connection"),
+    "two dates": without("ANSWER_STEERS", b"date"),
+    "two servers": without("ANSWER_STEERS", b"server"),
+    "two framings": without("ANSWER_STEERS", b"transfer-encoding"),
+    "two lengths of an answer": instead(Recall, "answer", "and length < 0"),
+    "any header of an answer": instead(
+        Recall, "read_answer_line", "h11.EndOfMessage(headers=[(name, value)])", "pass"
+    ),
+    "a status that is no int": instead(Recall, "answer", "not isinstance(status, int)", "False"),
+}  # fmt: skip
+
+
+@functools.cache
+def known_examples():
+    """Some examples, and what comes of each without recall."""
+    found = []
+    with stage() as play:
+
+        @settings(fuzz(1000), phases=[Phase.generate])
+        @given(*EXAMPLES)
+        def collect(data, warm, script, programs):
+            example = data, warm, script, programs
+            found.append((example, play(example, False)[0]))
+
+        collect()
+    return found
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_is_found(mutant, monkeypatch):
+    examples = known_examples()
+    owner, name, make = MUTANTS[mutant]
+    monkeypatch.setattr(owner, name, make())
+    with stage() as play:
+        assert any(is_found(play, example, without) for example, without in examples)
+
+
+def is_found(play, example, without):
+    try:
+        return play(example, True)[0] != without
+    except Exception:  # an assertion of the network's, or the server's own fault
+        return True
