@@ -2,8 +2,8 @@
 
 Most messages are one frame: no fragment, not compressed, there as a whole. Nothing of such a frame has to be
 remembered, so wsproto, which takes 20 µs to read one and 8 to write one, need not see it. Every other byte is
-wsproto's, which stays the authority: control frames, fragments, whatever is compressed or not there as a
-whole, and all that is against the rules. `tests/protocol/test_frames.py` sends the same bytes with and without
+wsproto's, which stays the authority: control frames, fragments, whatever is compressed or not whole yet, and
+all that is against the rules. `tests/protocol/test_frames.py` sends the same bytes with and without
 this, and compares what comes of them.
 
 It owns the walk along the client's frames, which tells when wsproto is at rest; it must not know connections.
@@ -68,7 +68,7 @@ def size_of_frame(header: bytes) -> int:
     return 14 + int.from_bytes(header[2:10], "big") if len(header) >= 10 else 0
 
 
-def whole_messages(data: bytearray, largest: int) -> Iterator[TextMessage | BytesMessage]:
+def whole_messages(data: bytearray) -> Iterator[TextMessage | BytesMessage]:
     """The messages that the data begins with, as wsproto would have them; they are taken out of it.
 
     It ends before whatever is no whole message in one frame of up to 65,535 bytes, or none at all.
@@ -84,7 +84,7 @@ def whole_messages(data: bytearray, largest: int) -> Iterator[TextMessage | Byte
         elif length > 126:
             return
         end = start + length
-        if length > largest or end > len(data):
+        if end > len(data):
             return
         payload = unmasked(bytes(data[start - 4 : start]), data[start:end])
         if first == WHOLE_BYTES:

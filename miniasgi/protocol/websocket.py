@@ -482,8 +482,8 @@ class WebSocketConnection(Connection):
         if self.asked:
             yield from self.wsproto.events()
             self.asked = False
-        if self.short and self.walk.at_rest and self.wsproto.state is ConnectionState.OPEN:
-            yield from whole_messages(self.backlog, self.runtime.config.ws_max_size)
+        if self.short and self.walk.at_rest:
+            yield from whole_messages(self.backlog)
 
     # ---- wsproto's events ----
 
@@ -547,7 +547,7 @@ class WebSocketConnection(Connection):
 
     def send_message(self, data: str | bytes) -> None:
         """Write one unfragmented message."""
-        if self.short and self.wsproto.state is ConnectionState.OPEN:
+        if self.short:
             frame = frame_of(data)
         else:
             frame = self.wsproto.send(
