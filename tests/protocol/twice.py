@@ -95,6 +95,8 @@ async def all_that_comes_of(data, script, programs, *, warm=b"", **options):
     encounter.gate()
     await encounter.client.turns()
     await encounter.play(script, data)
+    encounter.take()
+    await encounter.client.turns(100)  # in which all that is left of a stream can be answered
     recall = encounter.runtime.recall
     await encounter.end()
     return (application.seen, other.done, encounter.transport.done, log), bool(recall and recall.status_lines)
