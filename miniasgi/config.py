@@ -108,7 +108,7 @@ class Config:
     )
     # uvicorn: none. Requests and WebSockets count, idle connections do not.
     limit_concurrency: int = option(0, "most requests at a time, else 503; 0: any number", minimum=0)
-    recall: bool = option(True, "spare h11 the lines that it has read or written before; only slower without")
+    recall: bool = option(True, "spare h11 and wsproto what they have said before; only slower without")
     ssl_certfile: str = option("", "PEM file of the certificate and its chain; serves https and wss")
     ssl_keyfile: str = option("", "PEM file of the private key, if not in the certificate's")
     ssl_keyfile_password: str = option("", "password of an encrypted private key", secret=True)

@@ -64,7 +64,7 @@ ORDER = {
     "explain": ["shown", "frames", "faults", "messages", "awaits", "refusal", "application", "__init__"],
     "protocol": [
         *("reasons", "tls_scope", "strict", "scope", "recall", "runtime", "file", "connection"),
-        *("tls_transport", "intake", "exchange", "websocket", "http1", "__init__"),
+        *("tls_transport", "intake", "exchange", "frames", "websocket", "http1", "__init__"),
     ],
 }
 

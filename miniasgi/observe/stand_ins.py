@@ -201,6 +201,7 @@ class Tap(asyncio.Transport, asyncio.Protocol):
         assert isinstance(protocol, asyncio.Protocol)  # every connection is one
         if isinstance(protocol, WebSocketConnection):
             protocol.wsproto = ObservedWsproto(protocol.extensions, self.observer)
+            protocol.short = False
             self.observer.on_websocket()
         self.protocol = protocol
         self.below.set_protocol(self)

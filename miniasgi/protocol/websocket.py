@@ -11,7 +11,7 @@ import binascii
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from itertools import filterfalse
 from typing import Any, ClassVar, Protocol
@@ -29,6 +29,7 @@ from ..explain.messages import SENDABLE_CODES, Unsendable, refusal
 from ..explain.shown import shown
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
+from .frames import Walk, frame_of, whole_messages
 from .runtime import Page, Visit, guarded
 from .scope import offered_subprotocols
 from .strict import BadRequest
@@ -389,6 +390,7 @@ class WebSocketConnection(Connection):
     """One WebSocket on its transport. Made by Http1Connection.upgrade; ends by close frames, or is lost."""
 
     __slots__ = (
+        "asked",  # wsproto was given bytes, and has not told of all that is in them
         "awaiting_pong",  # a ping was sent and not answered yet
         "backlog",  # bytes that wsproto was not given yet
         "exchange",  # the ASGI side; until the transport is released
@@ -396,9 +398,11 @@ class WebSocketConnection(Connection):
         "loose",  # how many of `parts`, the last ones, are as they came
         "owed_pong",  # the answer to the client's last ping, while it does not take what we write
         "parts",  # what has come of the message under way
+        "short",  # whole messages go the short way, past wsproto
         "size",  # bytes in `parts`
         "step",  # how many bytes wsproto is given at a time
         "visit",  # for the access log, at the end
+        "walk",  # where wsproto is in the client's frames
         "wsproto",  # the authority on frames
     )
 
@@ -415,6 +419,9 @@ class WebSocketConnection(Connection):
         self.visit = visit
         self.extensions = extensions
         self.wsproto = WsprotoConnection(ConnectionType.SERVER, [*extensions])
+        self.short = previous.runtime.recall is not None and not extensions
+        self.walk = Walk()
+        self.asked = False
         self.backlog = bytearray(early)
         self.step = INFLATE_STEP if extensions else MAX_STEP
         self.owed_pong: events.Pong | None = None
@@ -448,7 +455,7 @@ class WebSocketConnection(Connection):
         """Take wsproto's events, until all is read, the application has enough, or it is others' turn."""
         taken = 0
         while self.current and not self.pump_due:
-            for event in self.wsproto.events():
+            for event in self.next_events():
                 ON_EVENT[type(event)](self, event)
                 if not self.current:
                     return
@@ -465,8 +472,18 @@ class WebSocketConnection(Connection):
             if not self.backlog:
                 self.resume_reading()
                 return
-            self.wsproto.receive_data(bytes(self.backlog[: self.step]))
-            del self.backlog[: self.step]
+            size = self.walk.advance(self.backlog, self.step) if self.short else self.step
+            self.wsproto.receive_data(bytes(self.backlog[:size]))
+            del self.backlog[:size]
+            self.asked = True
+
+    def next_events(self) -> Iterator[events.Event]:
+        """What wsproto says of what it was given, and then, while it is at rest, the messages behind that."""
+        if self.asked:
+            yield from self.wsproto.events()
+            self.asked = False
+        if self.short and self.walk.at_rest:
+            yield from whole_messages(self.backlog)
 
     # ---- wsproto's events ----
 
@@ -530,8 +547,12 @@ class WebSocketConnection(Connection):
 
     def send_message(self, data: str | bytes) -> None:
         """Write one unfragmented message."""
-        message = events.TextMessage(data) if isinstance(data, str) else events.BytesMessage(data)
-        frame = self.wsproto.send(message)
+        if self.short:
+            frame = frame_of(data)
+        else:
+            frame = self.wsproto.send(
+                events.TextMessage(data) if isinstance(data, str) else events.BytesMessage(data)
+            )
         self.sent += len(frame)
         self.transport.write(frame)
 

@@ -6,13 +6,8 @@ each takes one condition out of the code, and has to be found.
 For more and new examples: `MINIASGI_FUZZ_EXAMPLES=20000 pytest tests/protocol/test_recall.py`.
 """
 
-import asyncio
 import functools
-import inspect
-import logging
 import re
-import textwrap
-from contextlib import contextmanager
 from http import HTTPStatus
 
 import h11
@@ -28,10 +23,9 @@ from miniasgi.protocol.recall import LONGEST_BLOCK, LONGEST_LINE, MOST_BLOCKS, M
 from miniasgi.protocol.scope import read_request
 from miniasgi.protocol.strict import check_request
 from tests.memory import MemoryClient
-from tests.protocol import encounters
 from tests.protocol.client_bytes import ODD_BYTES, mutations, one_in, requests
-from tests.protocol.encounters import Application, Encounter, Network, cancel_all
 from tests.protocol.test_fuzz import ANSWERS, POLITE_PROGRAMS, RUDE_PROGRAMS, SCRIPTS, Share, fuzz
+from tests.protocol.twice import instead, is_found, stage
 
 CONFIG = Config()
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -315,114 +309,12 @@ PROGRAMS = st.one_of(
 )
 
 
-class Watched(Network):
-    """A network that remembers what the server did to it."""
-
-    def __init__(self, loop):
-        super().__init__(loop)
-        self.done = []
-
-    def write(self, data):
-        self.done.append(bytes(data))
-        super().write(data)
-
-    def close(self):
-        self.done.append("close")
-        super().close()
-
-    def abort(self):
-        self.done.append("abort")
-        super().abort()
-
-    def write_eof(self):
-        self.done.append("write_eof")
-        super().write_eof()
-
-    def pause_reading(self):
-        self.done.append("pause_reading")
-        super().pause_reading()
-
-    def resume_reading(self):
-        self.done.append("resume_reading")
-        super().resume_reading()
-
-
-class Remembering(Application):
-    """An application that remembers what it was called with, was given, and was told of what it sent."""
-
-    def __init__(self, *programs):
-        super().__init__(*programs)
-        self.seen = []
-
-    async def __call__(self, scope, receive, send):
-        self.seen.append(dict(scope))
-        scope["headers"].append((b"seen", b"by the application"))  # its own to change, as all of it is
-        scope["extensions"]["seen"] = scope["state"]["seen"] = True
-
-        async def received():
-            message = await receive()
-            self.seen.append(dict(message))
-            return message
-
-        async def sent(message):
-            try:
-                await send(message)
-            except BaseException as error:
-                self.seen.append((type(error), str(error)))
-                raise
-
-        await super().__call__(scope, received, sent)
-
-
-async def all_that_comes_of(data, warm, script, programs, with_recall):
-    """Whatever can be seen of an encounter from either side, and in the access log."""
-    log = []
-    application = Remembering(*([("unless_websocket", program)] for program in programs))
-    encounter = Encounter(
-        application,
-        recall=with_recall,
-        access=lambda visit, status, sent, seconds: log.append((visit, status, sent)),
-    )
-    other = encounter.client.connect()
-    other.arrive(warm)
-    await encounter.client.turns()
-    other.break_off()
-    encounter.gate()
-    await encounter.client.turns()
-    application.overlaps = False  # with those of the other connection
-    await encounter.play(script, data)
-    plain = bool(encounter.runtime.recall and encounter.runtime.recall.status_lines)
-    await encounter.end()
-    return (application.seen, other.done, encounter.transport.done, log), plain
-
-
 EXAMPLES = (
     streams(),  # what the client sends
-    st.one_of(st.just(b""), st.just(GET), streams()),  # and another one before it
     st.one_of(st.just([(("feed", 10**6), 40)]), SCRIPTS),
-    st.lists(PROGRAMS, min_size=1, max_size=3),
+    st.lists(PROGRAMS.map(lambda program: [("unless_websocket", program)]), min_size=1, max_size=3),
+    st.one_of(st.just(b""), st.just(GET), streams()),  # what another one has sent before
 )
-
-
-@contextmanager
-def stage():
-    """`play(example, recall)` is all that comes of it. What the server says of failures is not told here."""
-    logger = logging.getLogger("miniasgi")
-    logger.disabled = True
-    with pytest.MonkeyPatch.context() as monkeypatch, asyncio.Runner() as runner:
-        monkeypatch.setattr(encounters.NetworkClient, "transport_class", Watched)
-
-        def play(example, recall):
-            try:
-                return runner.run(all_that_comes_of(*example, recall))
-            except BaseException:
-                runner.run(cancel_all())
-                raise
-
-        try:
-            yield play
-        finally:
-            logger.disabled = False
 
 
 def test_with_recall_all_is_as_without():
@@ -431,10 +323,10 @@ def test_with_recall_all_is_as_without():
 
         @fuzz(500)
         @given(*EXAMPLES)
-        def examples(data, warm, script, programs):
-            example = data, warm, script, programs
-            told, plain = play(example, True)
-            for with_recall, without in zip(told, play(example, False)[0], strict=True):
+        def examples(data, script, programs, warm):
+            told, plain = play(data, script, programs, warm=warm, recall=True)
+            other, _ = play(data, script, programs, warm=warm, recall=False)
+            for with_recall, without in zip(told, other, strict=True):
                 assert with_recall == without
             share.count(plain)
 
@@ -443,20 +335,6 @@ def test_with_recall_all_is_as_without():
 
 
 # ---- the mutants -------------------------------------------------------------------------------------------
-
-
-def changed(function, old, new):
-    """The function with a part of its source replaced."""
-    source = textwrap.dedent(inspect.getsource(function))
-    assert source.count(old) == 1, f"{source.count(old)} times {old!r} in {function.__qualname__}"
-    names = dict(function.__globals__)
-    exec(source.replace(old, new), names)
-    return names[function.__name__]
-
-
-def instead(owner, name, old, new=""):
-    """The attribute `name` of the owner, with `old` in its source replaced by `new`."""
-    return owner, name, lambda: changed(getattr(owner, name), old, new)
 
 
 def without(name, element):
@@ -523,9 +401,9 @@ def known_examples():
 
         @settings(fuzz(1000), phases=[Phase.generate])
         @given(*EXAMPLES)
-        def collect(data, warm, script, programs):
-            example = data, warm, script, programs
-            found.append((example, play(example, False)[0]))
+        def collect(data, script, programs, warm):
+            told, _ = play(data, script, programs, warm=warm, recall=False)
+            found.append(((data, script, programs), warm, told))
 
         collect()
     return found
@@ -537,11 +415,4 @@ def test_a_mutant_is_found(mutant, monkeypatch):
     owner, name, make = MUTANTS[mutant]
     monkeypatch.setattr(owner, name, make())
     with stage() as play:
-        assert any(is_found(play, example, without) for example, without in examples)
-
-
-def is_found(play, example, without):
-    try:
-        return play(example, True)[0] != without
-    except Exception:  # an assertion of the network's, or the server's own fault
-        return True
+        assert any(is_found(play, example, without, warm=warm) for example, warm, without in examples)

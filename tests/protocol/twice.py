@@ -1,0 +1,145 @@
+"""The same encounter twice, once with recall and once without: all that comes of it, to be compared.
+
+And mutants: the code with one of its conditions taken out, which such a comparison has to find.
+"""
+
+import asyncio
+import inspect
+import logging
+import textwrap
+from contextlib import contextmanager
+
+import pytest
+
+from tests.protocol import encounters
+from tests.protocol.encounters import Application, Encounter, Network, cancel_all
+
+
+class Watched(Network):
+    """A network that remembers what the server did to it."""
+
+    def __init__(self, loop):
+        super().__init__(loop)
+        self.done = []
+
+    def write(self, data):
+        self.done.append(bytes(data))
+        super().write(data)
+
+    def close(self):
+        self.done.append("close")
+        super().close()
+
+    def abort(self):
+        self.done.append("abort")
+        super().abort()
+
+    def write_eof(self):
+        self.done.append("write_eof")
+        super().write_eof()
+
+    def pause_reading(self):
+        self.done.append("pause_reading")
+        super().pause_reading()
+
+    def resume_reading(self):
+        self.done.append("resume_reading")
+        super().resume_reading()
+
+
+class Remembering(Application):
+    """An application that remembers what it was called with, was given, and was told of what it sent."""
+
+    overlaps = property(lambda self: False, lambda self, value: None)  # of two connections: as it should be
+
+    def __init__(self, *programs):
+        super().__init__(*programs)
+        self.seen = []
+
+    async def __call__(self, scope, receive, send):
+        self.seen.append(dict(scope))
+        scope["headers"].append((b"seen", b"by the application"))  # its own to change, as all of it is
+        scope["extensions"]["seen"] = scope["state"]["seen"] = True
+
+        async def received():
+            message = await receive()
+            self.seen.append(dict(message))
+            return message
+
+        async def sent(message):
+            try:
+                await send(message)
+            except BaseException as error:
+                self.seen.append((type(error), str(error)))
+                raise
+
+        await super().__call__(scope, received, sent)
+
+
+async def all_that_comes_of(data, script, programs, *, warm=b"", **options):
+    """(what the application saw, what was done to each connection, the access log), whether recall had a part in it.
+
+    `warm` is what another client sends before.
+    """
+    log = []
+    application = Remembering(*programs)
+    encounter = Encounter(
+        application,
+        access=lambda visit, status, sent, seconds: log.append((visit, status, sent)),
+        **options,
+    )
+    other = encounter.client.connect()
+    other.arrive(warm)
+    await encounter.client.turns()
+    other.break_off()
+    encounter.gate()
+    await encounter.client.turns()
+    await encounter.play(script, data)
+    encounter.take()
+    await encounter.client.turns(100)  # in which all that is left of a stream can be answered
+    recall = encounter.runtime.recall
+    await encounter.end()
+    return (application.seen, other.done, encounter.transport.done, log), bool(recall and recall.status_lines)
+
+
+@contextmanager
+def stage():
+    """`play(data, script, programs, …)` is `all_that_comes_of` it. What the server says of failures is not told."""
+    logger = logging.getLogger("miniasgi")
+    logger.disabled = True
+    with pytest.MonkeyPatch.context() as monkeypatch, asyncio.Runner() as runner:
+        monkeypatch.setattr(encounters.NetworkClient, "transport_class", Watched)
+
+        def play(*arguments, **options):
+            try:
+                return runner.run(all_that_comes_of(*arguments, **options))
+            except BaseException:
+                runner.run(cancel_all())
+                raise
+
+        try:
+            yield play
+        finally:
+            logger.disabled = False
+
+
+def changed(function, old, new):
+    """The function with a part of its source replaced."""
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, f"{source.count(old)} times {old!r} in {function.__qualname__}"
+    names = dict(function.__globals__)
+    exec(source.replace(old, new), names)
+    return names[function.__name__]
+
+
+def instead(owner, name, old, new=""):
+    """The attribute `name` of the owner, with `old` in its source replaced by `new`."""
+    return owner, name, lambda: changed(getattr(owner, name), old, new)
+
+
+def is_found(play, example, without, **options):
+    """Whether something else comes of it now."""
+    try:
+        return play(*example, recall=True, **options)[0] != without
+    except Exception:  # an assertion of the network's, or the server's own fault
+        return True
