@@ -1,0 +1,150 @@
+"""What was found, as tables for a terminal or for Markdown, and as a file of JSON that can be read again."""
+
+import datetime
+import json
+import platform
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from ..served import table
+from .servers import BASELINE, versions
+from .workloads import WORKLOADS, Sample, Workload
+
+NOTHING = "-"
+HEAD = ("server", "{unit}", "x {baseline}", "CPU µs/{each}", "from … to", "server %", "load %", "errors")
+
+
+class Result(NamedTuple):
+    """Of one workload and one server: its turns, or why there are none."""
+
+    workload: str
+    server: str
+    samples: list[Sample]
+    failed: str = ""
+
+    @property
+    def value(self) -> float:
+        return median(each.value for each in self.samples)
+
+
+Results = dict[tuple[str, str], Result]  # by workload and server
+
+
+def conditions(python: str) -> dict[str, str]:
+    """When, where and with what versions."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return {
+        "date": datetime.date.today().isoformat(),
+        "CPU": model[1] if model else platform.machine(),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        **versions(python),
+    }
+
+
+def ratio(results: Results, result: Result) -> float | None:
+    """How many times as good as the baseline; None if that was not measured."""
+    baseline = results.get((result.workload, BASELINE))
+    if baseline is None or not baseline.samples or not result.samples:
+        return None
+    value, other = result.value, baseline.value
+    if WORKLOADS[result.workload].less_is_better:
+        value, other = other, value
+    return value / other if other > 0 and value > 0 else None
+
+
+def number(value: float | None, factor: float = 1.0) -> str:
+    """Three digits or all before the point; nothing for None."""
+    if value is None:
+        return NOTHING
+    value *= factor
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    there = [each for each in values if each is not None]
+    return median(there) if there else None
+
+
+def head_of(workload: Workload, found: list[Result]) -> list[str]:
+    words = {"unit": workload.unit, "baseline": BASELINE, "each": workload.each}
+    return [each.format(**words) for each in HEAD] + more_of(found)
+
+
+def more_of(found: list[Result]) -> list[str]:
+    """The further columns."""
+    return list(dict.fromkeys(name for result in found for each in result.samples for name in each.more))
+
+
+def row_of(results: Results, result: Result, more: list[str]) -> list[str]:
+    samples, times = result.samples, ratio(results, result)
+    least, most = min(each.value for each in samples), max(each.value for each in samples)
+    return [
+        result.server,
+        number(result.value),
+        NOTHING if times is None else f"{times:.2f}",
+        number(middle(each.cpu for each in samples)),
+        f"{number(least)} … {number(most)}",
+        number(middle(each.server for each in samples), 100),
+        number(middle(each.load for each in samples), 100),
+        str(sum(each.errors for each in samples)),
+        *(number(middle(each.more.get(name) for each in samples)) for name in more),
+    ]
+
+
+def of_workload(results: Results, name: str) -> list[Result]:
+    return [result for (workload, _), result in results.items() if workload == name]
+
+
+def section(results: Results, name: str, markdown: bool) -> str:
+    """A workload's title, its table, and who is not in it."""
+    workload, found = WORKLOADS[name], of_workload(results, name)
+    measured = [each for each in found if each.samples]
+    more = more_of(measured)
+    rows = [row_of(results, each, more) for each in measured]
+    lines = [f"### {name}: {workload.about}\n" if markdown else f"{name}: {workload.about}"]
+    if rows:
+        lines.append((markdown_table if markdown else table)(head_of(workload, measured), rows))
+    absent = "; ".join(f"{each.server}: {each.failed}" for each in found if not each.samples)
+    if absent:
+        lines.append(f"\nNot measured: {absent}." if markdown else f"not measured: {absent}")
+    return "\n".join(lines) + "\n"
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def summary(results: Results, markdown: bool) -> str:
+    """The ratios of all workloads: a line for each, a column for each server."""
+    servers = list(dict.fromkeys(server for _, server in results))
+    rows = []
+    for name in dict.fromkeys(workload for workload, _ in results):
+        found = {each.server: each for each in of_workload(results, name)}
+        times = [ratio(results, found[each]) if each in found else None for each in servers]
+        rows.append([name, *(NOTHING if each is None else f"{each:.2f}" for each in times)])
+    return (markdown_table if markdown else table)([f"x {BASELINE}", *servers], rows)
+
+
+def write(path: str, told: dict[str, str], results: Results) -> None:
+    found = [
+        {**each._asdict(), "samples": [sample._asdict() for sample in each.samples]}
+        for each in results.values()
+    ]
+    Path(path).write_text(json.dumps({"conditions": told, "results": found}, indent=1) + "\n")
+
+
+def read(paths: list[str]) -> tuple[dict[str, str], Results]:
+    """The conditions and the results of such files; a later file goes before an earlier one."""
+    told: dict[str, str] = {}
+    results: Results = {}
+    for path in paths:
+        stored = json.loads(Path(path).read_text())
+        told |= stored["conditions"]
+        for each in stored["results"]:
+            samples = [Sample(**sample) for sample in each.pop("samples")]
+            results[each["workload"], each["server"]] = Result(samples=samples, **each)
+    return told, results
