@@ -45,11 +45,13 @@ def absent(workload: Workload, server: str, installed: dict[str, str]) -> str:
 
 
 def measure(
-    workload: Workload, names: list[str], installed: dict[str, str], arguments: argparse.Namespace
+    workload: Workload,
+    names: list[str],
+    installed: dict[str, str],
+    arguments: argparse.Namespace,
+    core: int,
 ) -> list[Result]:
-    """All turns of all servers."""
-    server_core, load_core = cores()
-    os.sched_setaffinity(0, {load_core})
+    """All turns of all servers, which have the processor `core`."""
     failed = {each: absent(workload, each, installed) for each in names}
     samples: dict[str, list[Sample]] = {each: [] for each in names}
     sizes = Sizes(arguments.megabytes * MIB, arguments.idle)
@@ -59,7 +61,7 @@ def measure(
                 continue
             progress(f"{workload.name}, turn {turn + 1}: {each}")
             launch = functools.partial(
-                Running, SERVERS[each], python=arguments.peer_python, workload=workload.name, core=server_core
+                Running, SERVERS[each], python=arguments.peer_python, workload=workload.name, core=core
             )
             try:
                 samples[each].append(workload.measure(launch, arguments.seconds, sizes))
@@ -96,11 +98,13 @@ def parsed() -> argparse.Namespace:
 
 def measure_all(arguments: argparse.Namespace, told: dict[str, str]) -> Results:
     """Prints each table when it is there."""
+    server_core, load_core = cores()
+    os.sched_setaffinity(0, {load_core})
     allow_descriptors(2 * arguments.idle + 1000)
     workloads, servers = known(arguments.only, WORKLOADS), known(arguments.servers, SERVERS)
     results: Results = {}
     for name in workloads:
-        for result in measure(WORKLOADS[name], servers, told, arguments):
+        for result in measure(WORKLOADS[name], servers, told, arguments, server_core):
             results[name, result.server] = result
         print(section(results, name, arguments.markdown), flush=True)
         if arguments.json:
