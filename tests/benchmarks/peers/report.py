@@ -14,7 +14,23 @@ from .servers import BASELINE, versions
 from .workloads import WORKLOADS, Sample, Workload
 
 NOTHING = "-"
-HEAD = ("server", "{unit}", "x {baseline}", "CPU µs/{each}", "from … to", "server %", "load %", "errors")
+HEAD = (
+    "server",
+    "{unit}",
+    "x {baseline}",
+    "CPU µs/{each}",
+    "x CPU",
+    "from … to",
+    "server %",
+    "load %",
+    "errors",
+)
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    """The median of what is there, if anything is."""
+    there = [each for each in values if each is not None]
+    return median(there) if there else None
 
 
 class Result(NamedTuple):
@@ -26,8 +42,12 @@ class Result(NamedTuple):
     failed: str = ""
 
     @property
-    def value(self) -> float:
-        return median(each.value for each in self.samples)
+    def value(self) -> float | None:
+        return middle(each.value for each in self.samples)
+
+    @property
+    def cpu(self) -> float | None:
+        return middle(each.cpu for each in self.samples)
 
 
 Results = dict[tuple[str, str], Result]  # by workload and server
@@ -44,15 +64,24 @@ def conditions(python: str) -> dict[str, str]:
     }
 
 
+def divided(value: float | None, other: float | None) -> float | None:
+    return value / other if value and other and value > 0 and other > 0 else None
+
+
 def ratio(results: Results, result: Result) -> float | None:
-    """How many times as good as the baseline; None if that was not measured."""
+    """How many times as good as the baseline; None if one of them was not measured."""
     baseline = results.get((result.workload, BASELINE))
-    if baseline is None or not baseline.samples or not result.samples:
+    if baseline is None:
         return None
-    value, other = result.value, baseline.value
     if WORKLOADS[result.workload].less_is_better:
-        value, other = other, value
-    return value / other if other > 0 and value > 0 else None
+        return divided(baseline.value, result.value)
+    return divided(result.value, baseline.value)
+
+
+def cpu_ratio(results: Results, result: Result) -> float | None:
+    """How many times as much of the processor's time the baseline takes for a unit."""
+    baseline = results.get((result.workload, BASELINE))
+    return divided(baseline.cpu, result.cpu) if baseline else None
 
 
 def number(value: float | None, factor: float = 1.0) -> str:
@@ -63,9 +92,8 @@ def number(value: float | None, factor: float = 1.0) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def middle(values: Iterable[float | None]) -> float | None:
-    there = [each for each in values if each is not None]
-    return median(there) if there else None
+def times(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.2f}"
 
 
 def head_of(workload: Workload, found: list[Result]) -> list[str]:
@@ -79,13 +107,14 @@ def more_of(found: list[Result]) -> list[str]:
 
 
 def row_of(results: Results, result: Result, more: list[str]) -> list[str]:
-    samples, times = result.samples, ratio(results, result)
+    samples = result.samples
     least, most = min(each.value for each in samples), max(each.value for each in samples)
     return [
         result.server,
         number(result.value),
-        NOTHING if times is None else f"{times:.2f}",
-        number(middle(each.cpu for each in samples)),
+        times(ratio(results, result)),
+        number(result.cpu),
+        times(cpu_ratio(results, result)),
         f"{number(least)} … {number(most)}",
         number(middle(each.server for each in samples), 100),
         number(middle(each.load for each in samples), 100),
@@ -106,11 +135,18 @@ def section(results: Results, name: str, markdown: bool) -> str:
     rows = [row_of(results, each, more) for each in measured]
     lines = [f"### {name}: {workload.about}\n" if markdown else f"{name}: {workload.about}"]
     if rows:
-        lines.append((markdown_table if markdown else table)(head_of(workload, measured), rows))
+        head, rows = without_empty(head_of(workload, measured), rows)
+        lines.append((markdown_table if markdown else table)(head, rows))
     absent = "; ".join(f"{each.server}: {each.failed}" for each in found if not each.samples)
     if absent:
         lines.append(f"\nNot measured: {absent}." if markdown else f"not measured: {absent}")
     return "\n".join(lines) + "\n"
+
+
+def without_empty(head: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The columns in which there is anything."""
+    kept = [at for at in range(len(head)) if any(row[at] != NOTHING for row in rows)]
+    return [head[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
@@ -124,8 +160,9 @@ def summary(results: Results, markdown: bool) -> str:
     rows = []
     for name in dict.fromkeys(workload for workload, _ in results):
         found = {each.server: each for each in of_workload(results, name)}
-        times = [ratio(results, found[each]) if each in found else None for each in servers]
-        rows.append([name, *(NOTHING if each is None else f"{each:.2f}" for each in times)])
+        rows.append(
+            [name, *(times(ratio(results, found[each])) if each in found else NOTHING for each in servers)]
+        )
     return (markdown_table if markdown else table)([f"x {BASELINE}", *servers], rows)
 
 

@@ -2,7 +2,7 @@
 
 Each has one worker, its access log off, and keeps idle connections for a minute: none closes one that is measured.
 What a server does beyond the others by default is left as it is, but for X-Forwarded-For, which uvicorn is told to
-leave alone.
+leave alone. granian is told to have 4,096 connections at a time: it answers no more than 1,024 by default.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ SERVERS = {
         needs=("daphne",),
     ),
     "granian": Server(
-        "{python} -m granian {app} --interface asgi --port {port} --loop uvloop --workers 1",
+        "{python} -m granian {app} --interface asgi --port {port} --loop uvloop --workers 1 --backpressure 4096",
         quiet="--no-access-log",
         loud="--access-log",
         needs=("granian", "uvloop"),
