@@ -11,18 +11,20 @@ answer is wrong is told with that answer, and then the exit code is 1. --read me
 
 import argparse
 import functools
+import itertools
 import os
+import subprocess
 import sys
 from pathlib import Path
 
-from .load import Wrong, allow_descriptors, cores
+from .load import Unsupported, Wrong, allow_descriptors, cores
 from .plot import svg
 from .report import Result, Results, conditions, read, section, summary, write
 from .servers import LIMIT, SERVERS, Running
 from .workloads import MIB, WORKLOADS, Sample, Sizes, Workload
 
 LONGEST = 15.0  # seconds: after 20 servers send the pings that the load does not await
-ABSENT = ("no pathsend", "nothing canned", "is missing: ")  # what is nobody's fault
+FAULTS = (Wrong, OSError, RuntimeError, subprocess.CalledProcessError)  # of a server, or of the load
 
 
 def listed(text: str) -> list[str]:
@@ -35,7 +37,7 @@ def known(names: list[str], all_names: dict[str, object]) -> list[str]:
     return names or list(all_names)
 
 
-def absent(workload: Workload, server: str, installed: dict[str, str]) -> str:
+def why_absent(workload: Workload, server: str, installed: dict[str, str]) -> str:
     """Why there is nothing to measure, or nothing."""
     if server == LIMIT and not workload.canned:
         return "nothing canned"
@@ -52,23 +54,25 @@ def measure(
     core: int,
 ) -> list[Result]:
     """All turns of all servers, which have the processor `core`."""
-    failed = {each: absent(workload, each, installed) for each in names}
+    absent = {each: why_absent(workload, each, installed) for each in names}
+    failed = dict.fromkeys(names, "")
     samples: dict[str, list[Sample]] = {each: [] for each in names}
     sizes = Sizes(arguments.megabytes * MIB, arguments.idle)
-    for turn in range(arguments.turns):
-        for each in names:
-            if failed[each]:
-                continue
-            progress(f"{workload.name}, turn {turn + 1}: {each}")
-            launch = functools.partial(
-                Running, SERVERS[each], python=arguments.peer_python, workload=workload.name, core=core
-            )
-            try:
-                samples[each].append(workload.measure(launch, arguments.seconds, sizes))
-            except (Wrong, OSError, RuntimeError) as error:
-                failed[each], samples[each] = str(error) or repr(error), []
+    for turn, name in itertools.product(range(arguments.turns), names):
+        if absent[name] or failed[name]:
+            continue
+        progress(f"{workload.name}, turn {turn + 1}: {name}")
+        launch = functools.partial(
+            Running, SERVERS[name], python=arguments.peer_python, workload=workload.name, core=core
+        )
+        try:
+            samples[name].append(workload.measure(launch, arguments.seconds, sizes))
+        except Unsupported as error:
+            absent[name] = str(error)
+        except FAULTS as error:
+            failed[name], samples[name] = f"{type(error).__name__}: {error}", []
     progress("")
-    return [Result(workload.name, each, samples[each], failed[each]) for each in names]
+    return [Result(workload.name, name, samples[name], absent[name], failed[name]) for name in names]
 
 
 def progress(text: str) -> None:
@@ -127,8 +131,7 @@ def main() -> int:
     print(summary(results, arguments.markdown))
     if arguments.svg:
         Path(arguments.svg).write_text(svg(results))
-    wrong = [each for each in results.values() if each.failed and not each.failed.startswith(ABSENT)]
-    return 1 if wrong else 0
+    return 1 if any(each.failed for each in results.values()) else 0
 
 
 if __name__ == "__main__":

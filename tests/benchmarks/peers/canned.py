@@ -17,6 +17,7 @@ from .workloads import ECHOED, EVENTS, LARGE, ROOM_MESSAGE
 
 SIZE, BLOCK = re.compile(rb"[?&]size=(\d+)"), re.compile(rb"[?&]block=(\d+)")
 HEAD_END = b"\r\n\r\n"
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 def answer(body: bytes, headers: str = "") -> bytes:
@@ -59,8 +60,25 @@ class Posted(Canned):
         self.transport.write(answer(data[data.index(HEAD_END) + len(HEAD_END) :]))
 
 
-class Streaming(Answering):
-    canned = answer(EVENT * EVENTS, "Content-Type: text/event-stream\r\n")
+class Streaming(Canned):
+    """The events of a stream, one for each turn of the loop."""
+
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    event = b"%x\r\n%s\r\n" % (len(EVENT), EVENT)
+    left = 0  # events
+
+    def data_received(self, data: bytes) -> None:
+        self.left = EVENTS
+        self.transport.write(self.head)
+        self.write()
+
+    def write(self) -> None:
+        if self.left:
+            self.left -= 1
+            self.transport.write(self.event)
+            asyncio.get_running_loop().call_soon(self.write)
+        else:
+            self.transport.write(b"0\r\n\r\n")
 
 
 class Modules(Answering):
@@ -70,24 +88,21 @@ class Modules(Answering):
 class Uploading(Canned):
     """Awaits the end of a chunked body, or as many bytes as the request says."""
 
-    size = 0  # of the body of the request that is under way
-    left = 0
-    last = b""  # the end of the piece before
+    size = 0  # of the body that is under way; 0 between two requests
+    left = 0  # bytes of it that have not come, if it is not chunked
+    chunked = False
+    last = b""  # the end of what has come of it
 
     def data_received(self, data: bytes) -> None:
-        if not self.left:
+        if not self.size:
             self.size = self.left = int(SIZE.search(data)[1])
-            self.chunked = b"chunked" in data
-            data = data[data.index(HEAD_END) + len(HEAD_END) :]
-        if self.chunked:
-            self.last = (self.last + data)[-7:] if len(data) < 7 else data[-7:]
-            ended = self.last == b"\r\n0\r\n\r\n"
-        else:
-            self.left -= len(data)
-            ended = not self.left
-        if ended:
-            self.left = 0
+            head, _, data = data.partition(HEAD_END)
+            self.chunked, self.last = b"chunked" in head, b""
+        self.left -= len(data)
+        self.last = (self.last + data[-len(LAST_CHUNK) :])[-len(LAST_CHUNK) :]
+        if self.last == LAST_CHUNK if self.chunked else not self.left:
             self.transport.write(answer(b"%d" % self.size))
+            self.size = 0
 
 
 class Downloading(Canned):

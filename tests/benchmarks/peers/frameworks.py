@@ -1,9 +1,13 @@
-"""Hello by Starlette, FastAPI and Django: `starlette`, `fastapi` and `django`, imported when asked for only."""
+"""Hello by a framework: `app` is that of the framework which the environment names; no other is imported."""
+
+import os
 
 from .applications import BODY
 
+FRAMEWORK = "PEERS_FRAMEWORK"  # the environment's name of it
 
-def make_starlette():
+
+def starlette():
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
@@ -14,7 +18,7 @@ def make_starlette():
     return Starlette(routes=[Route("/", hello)])
 
 
-def make_fastapi():
+def fastapi():
     from fastapi import FastAPI
     from fastapi.responses import PlainTextResponse
 
@@ -27,7 +31,7 @@ def make_fastapi():
     return app
 
 
-def make_django():
+def django():
     from django.conf import settings
     from django.core.asgi import get_asgi_application
     from django.http import HttpResponse
@@ -40,11 +44,4 @@ def make_django():
     return get_asgi_application()
 
 
-MAKERS = {"starlette": make_starlette, "fastapi": make_fastapi, "django": make_django}
-
-
-def __getattr__(name):
-    """The application of that name, made at its first use (PEP 562)."""
-    if name not in MAKERS:
-        raise AttributeError(name)
-    return globals().setdefault(name, MAKERS[name]())
+app = {"starlette": starlette, "fastapi": fastapi, "django": django}[os.environ[FRAMEWORK]]()

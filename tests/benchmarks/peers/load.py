@@ -32,6 +32,10 @@ class Wrong(Exception):
     """A server's answer is not the one that is expected."""
 
 
+class Unsupported(Exception):
+    """The server says that it does not have what is measured."""
+
+
 class Load(NamedTuple):
     """What was answered."""
 
@@ -68,9 +72,13 @@ def answers(port: int, data: bytes, count: int = 1) -> list[tuple[int, bytes]]:
 
 
 def one_answer(connection: h11.Connection, sock: socket.socket) -> tuple[int, bytes]:
+    """(status, body). Wrong if it is not one by HTTP's rules, or ends too early."""
     status, body = 0, []
     while True:
-        event = connection.next_event()
+        try:
+            event = connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Wrong(f"this is no answer: {error}") from error
         if event is h11.NEED_DATA:
             connection.receive_data(sock.recv(CHUNK))
         elif isinstance(event, h11.Response):
@@ -285,14 +293,21 @@ def chunk(size: int) -> bytes:
 
 
 def transfers(port: int, one: "Transfer", seconds: float) -> Load:
-    """One after another on one connection, until the time is over; at least one, and each to its end."""
-    with connected(port) as sock:
-        began, used, moved = time.perf_counter(), time.process_time(), 0
-        while not moved or time.perf_counter() < began + seconds:
-            one.run(sock)
-            moved += one.size
-        took = time.perf_counter() - began
-    return Load(moved, took, 0, (time.process_time() - used) / took)
+    """One after another on one connection until the time is over; the last one to its end.
+
+    Where the server ends the connection within one, that is an error, and the next has another connection.
+    """
+    began, used, moved, errors = time.perf_counter(), time.process_time(), 0, 0
+    while time.perf_counter() < began + seconds:
+        try:
+            with connected(port) as sock:
+                while time.perf_counter() < began + seconds:
+                    one.run(sock)
+                    moved += one.size
+        except OSError:
+            errors += 1
+    took = time.perf_counter() - began
+    return Load(moved, took, errors, (time.process_time() - used) / took)
 
 
 class Transfer:

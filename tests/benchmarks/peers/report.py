@@ -39,7 +39,8 @@ class Result(NamedTuple):
     workload: str
     server: str
     samples: list[Sample]
-    failed: str = ""
+    absent: str = ""  # why it cannot be measured, which is no fault
+    failed: str = ""  # what was wrong
 
     @property
     def value(self) -> float | None:
@@ -137,7 +138,7 @@ def section(results: Results, name: str, markdown: bool) -> str:
     if rows:
         head, rows = without_empty(head_of(workload, measured), rows)
         lines.append((markdown_table if markdown else table)(head, rows))
-    absent = "; ".join(f"{each.server}: {each.failed}" for each in found if not each.samples)
+    absent = "; ".join(f"{each.server}: {each.absent or each.failed}" for each in found if not each.samples)
     if absent:
         lines.append(f"\nNot measured: {absent}." if markdown else f"not measured: {absent}")
     return "\n".join(lines) + "\n"

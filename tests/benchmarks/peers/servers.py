@@ -35,6 +35,7 @@ class Server(NamedTuple):
 
 MINIASGI = "{python} -m miniasgi serve {app} --port {port} --timeout-keep-alive 60"
 UVICORN = "{python} -m uvicorn {app} --port {port} --timeout-keep-alive 60 --no-proxy-headers"
+GUNICORN = "{python} -m gunicorn {app} -k asgi -w 1 -b 127.0.0.1:{port} --keep-alive 60 --no-control-socket"
 
 SERVERS = {
     "miniasgi": Server(f"{MINIASGI} --loop asyncio", "--no-access-log", needs=("h11", "wsproto")),
@@ -57,12 +58,12 @@ SERVERS = {
         needs=("uvicorn", "httptools", "websockets", "uvloop"),
     ),
     "gunicorn": Server(
-        "{python} -m gunicorn {app} -k asgi -w 1 -b 127.0.0.1:{port} --keep-alive 60 --asgi-loop asyncio",
+        f"{GUNICORN} --asgi-loop asyncio",
         loud="--access-logfile -",
         needs=("gunicorn",),
     ),
     "gunicorn-uvloop": Server(
-        "{python} -m gunicorn {app} -k asgi -w 1 -b 127.0.0.1:{port} --keep-alive 60 --asgi-loop uvloop",
+        f"{GUNICORN} --asgi-loop uvloop",
         loud="--access-logfile -",
         needs=("gunicorn", "uvloop"),
     ),
@@ -171,7 +172,12 @@ class Running:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return
             time.sleep(PAUSE)
-        raise RuntimeError(f"{shlex.join(self.command)} does not listen:\n{self.output()}")
+        raise RuntimeError(f"{shlex.join(self.command)} does not listen{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last line of its output, as the end of a sentence."""
+        lines = self.output().split("\n")
+        return "".join(f"; its output ends: {line[:200]}" for line in lines[-2:-1])
 
     def __exit__(self, *error: object) -> None:
         self.end()

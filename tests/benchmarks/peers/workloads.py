@@ -21,6 +21,7 @@ from .load import (
     Load,
     Messages,
     Transfer,
+    Unsupported,
     Upload,
     Wrong,
     answers,
@@ -75,9 +76,9 @@ class Workload:
     each = "request"  # what µs of CPU are told for
     scale = 1.0  # units of the load in one of that
     less_is_better = False
-    access_log = False
     canned = True  # canned.py has a limit for it
     needs: tuple[str, ...] = ()  # distributions of the application
+    environment: dict[str, str] = {}  # for the application
 
     def __init__(self, name: str, about: str, app: str) -> None:
         self.name = name
@@ -86,7 +87,7 @@ class Workload:
 
     def measure(self, launch: Launch, seconds: float, sizes: Sizes) -> Sample:
         """A turn. Wrong if the server answers anything else than it should."""
-        with launch(self.app, access_log=self.access_log) as running:
+        with launch(self.app, environment=self.environment) as running:
             self.verify(running, sizes)
             return self.timed(running, lambda: self.run(running, seconds, sizes))
 
@@ -142,14 +143,14 @@ class Framework(Replay):
     canned = False
 
     def __init__(self, name: str, about: str) -> None:
-        super().__init__(name, about, f"tests.benchmarks.peers.frameworks:{name}", [HELLO])
+        super().__init__(name, about, "tests.benchmarks.peers.frameworks:app", [HELLO])
+        self.environment = {"PEERS_FRAMEWORK": name}
         self.needs = (name,)
 
 
 class Logged(Replay):
     """With the access log on: it must have a line for each request."""
 
-    access_log = True
     canned = False
 
     def measure(self, launch: Launch, seconds: float, sizes: Sizes) -> Sample:
@@ -255,7 +256,7 @@ class File(Bodies):
             with launch(self.app, environment={FILE: file.name}) as running:
                 status = answers(running.port, HELLO.data)[0][0]
                 if status == 501:
-                    raise Wrong("no pathsend")
+                    raise Unsupported("no pathsend")
                 return self.timed(running, lambda: self.run(running, seconds, sizes))
 
 
