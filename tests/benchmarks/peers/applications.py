@@ -18,6 +18,7 @@ START = {
 WHOLE = {"type": "http.response.body", "body": BODY}
 EVENT = b"event: tick\ndata: %s\n\n" % (b"x" * 40)  # 60 bytes
 FILE = "PEERS_FILE"  # the environment's name of the file that `file` sends
+FRAMEWORK = "PEERS_FRAMEWORK"  # and of the framework that frameworks.py has
 PATHSEND = "http.response.pathsend"
 
 

@@ -2,9 +2,7 @@
 
 import os
 
-from .applications import BODY
-
-FRAMEWORK = "PEERS_FRAMEWORK"  # the environment's name of it
+from .applications import BODY, FRAMEWORK
 
 
 def starlette():

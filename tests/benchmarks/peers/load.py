@@ -316,6 +316,11 @@ class Transfer:
     def __init__(self, size: int) -> None:
         self.size = size
 
+    def verify(self, port: int) -> None:
+        """Wrong unless what comes is what was asked for."""
+        with connected(port) as sock:
+            self.run(sock)
+
     def run(self, sock: socket.socket) -> None:
         raise NotImplementedError
 
@@ -354,11 +359,16 @@ class Download(Transfer):
 
     def __init__(self, size: int, block: int) -> None:
         super().__init__(size)
-        self.target = f"/?size={size}&block={block}"
+        self.request = f"GET /?size={size}&block={block} HTTP/1.1\r\nHost: www.example.com\r\n\r\n".encode()
         self.buffer = bytearray(16 * CHUNK)
 
+    def verify(self, port: int) -> None:
+        status, body = answers(port, self.request)[0]
+        if (status, body) != (200, bytes(self.size)):
+            raise Wrong(f"the answer is {status} with {len(body)} bytes, and not {self.size} that are zero")
+
     def run(self, sock: socket.socket) -> None:
-        sock.sendall(f"GET {self.target} HTTP/1.1\r\nHost: www.example.com\r\n\r\n".encode())
+        sock.sendall(self.request)
         head = b""
         while b"\r\n\r\n" not in head:
             piece = sock.recv(CHUNK)

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from miniasgi.version import __version__
+
 from ..served import table
 from .servers import BASELINE, versions
 from .workloads import WORKLOADS, Sample, Workload
@@ -61,6 +63,7 @@ def conditions(python: str) -> dict[str, str]:
         "date": datetime.date.today().isoformat(),
         "CPU": model[1] if model else platform.machine(),
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "miniasgi": __version__,
         **versions(python),
     }
 

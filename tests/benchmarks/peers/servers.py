@@ -7,6 +7,7 @@ leave alone. granian is told to have 4,096 connections at a time: it answers no 
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
@@ -228,3 +229,13 @@ class Running:
             with contextlib.suppress(OSError):
                 pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def peak(self) -> int:
+        """The most bytes of memory that each of the processes had at a time, summed."""
+        kilobytes = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                kilobytes += int(re.search(r"VmHWM:\s*(\d+)", status)[1])
+        return kilobytes * 1024

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from . import traffic
-from .applications import BODY, FILE
+from .applications import BODY, FILE, FRAMEWORK
 from .load import (
     Download,
     Group,
@@ -77,6 +77,7 @@ class Workload:
     scale = 1.0  # units of the load in one of that
     less_is_better = False
     canned = True  # canned.py has a limit for it
+    tells_memory = False  # the most that the server had is a column
     needs: tuple[str, ...] = ()  # distributions of the application
     environment: dict[str, str] = {}  # for the application
 
@@ -98,7 +99,8 @@ class Workload:
         units = load.units / self.scale
         if not units:
             raise Wrong("no answer in all the time")
-        return Sample(units / load.seconds, used / units * 1e6, used / took, load.share, load.errors)
+        more = {"peak MB": running.peak / 1e6} if self.tells_memory else {}
+        return Sample(units / load.seconds, used / units * 1e6, used / took, load.share, load.errors, more)
 
     def verify(self, running: Running, sizes: Sizes) -> None:
         """Wrong if an answer is not what it should be."""
@@ -144,7 +146,7 @@ class Framework(Replay):
 
     def __init__(self, name: str, about: str) -> None:
         super().__init__(name, about, "tests.benchmarks.peers.frameworks:app", [HELLO])
-        self.environment = {"PEERS_FRAMEWORK": name}
+        self.environment = {FRAMEWORK: name}
         self.needs = (name,)
 
 
@@ -177,6 +179,7 @@ class Echo(Workload):
 
     def __init__(self, name: str, about: str, message: str | bytes, connections: int) -> None:
         super().__init__(name, about, "ws_echo")
+        self.tells_memory = len(message) >= MIB
         self.message = message
         self.connections = connections
 
@@ -231,14 +234,14 @@ class Bodies(Workload):
     """Large bodies on one connection, one after another."""
 
     unit, each, scale = "MB/s", "MB", 1e6
+    tells_memory = True
 
     def __init__(self, name: str, about: str, app: str, transfer: Callable[[int], Transfer]) -> None:
         super().__init__(name, about, app)
         self.transfer = transfer
 
     def verify(self, running: Running, sizes: Sizes) -> None:
-        with connected(running.port) as sock:
-            self.transfer(MIB).run(sock)
+        self.transfer(MIB).verify(running.port)
 
     def run(self, running: Running, seconds: float, sizes: Sizes) -> Load:
         return transfers(running.port, self.transfer(sizes.transfer), seconds)
@@ -251,13 +254,19 @@ class File(Bodies):
 
     def measure(self, launch: Launch, seconds: float, sizes: Sizes) -> Sample:
         with tempfile.NamedTemporaryFile() as file:
-            os.truncate(file.name, sizes.transfer)
+            content = os.urandom(MIB) * (sizes.transfer // MIB)
+            file.write(content)
             file.flush()
             with launch(self.app, environment={FILE: file.name}) as running:
-                status = answers(running.port, HELLO.data)[0][0]
-                if status == 501:
-                    raise Unsupported("no pathsend")
+                self.verify_content(running, content)
                 return self.timed(running, lambda: self.run(running, seconds, sizes))
+
+    def verify_content(self, running: Running, content: bytes) -> None:
+        status, body = answers(running.port, HELLO.data)[0]
+        if status == 501:
+            raise Unsupported("no pathsend")
+        if (status, body) != (200, content):
+            raise Wrong(f"the answer is {status} with {len(body)} bytes, and not the file's")
 
 
 class Idle(Workload):
