@@ -18,13 +18,14 @@ BARS = 250  # for the bars
 LINE = 17  # height of a bar with what is between two
 TITLE = 26
 GAP = 22
+TITLE_OF_ALL = f"times as good as {BASELINE}; logarithmic scale; dashed: canned bytes, the limit"
 MARKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32)
 LEAST, MOST = 0.25, 32.0
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 .title { font-weight: 600; }
-.about, .mark { fill: #59636e; font-size: 11px; }
+.about, .mark { fill: #59636e; font-size: 11px; font-weight: 400; }
 .grid { stroke: #d1d9e0; }
 .one { stroke: #59636e; }
 .peer { fill: #8c959f; }
@@ -88,7 +89,7 @@ def svg(results: Results) -> str:
         bars = [(server, times) for server, times in ratios if times is not None]
         if bars:
             panels.append((panel(name, bars), TITLE + LINE * len(bars) + GAP))
-    top, lines = 30, [f'<text x="0" y="14">times as good as {BASELINE}; logarithmic scale</text>']
+    top, lines = 30, [f'<text x="0" y="14">{TITLE_OF_ALL}</text>']
     for first in range(0, len(panels), COLUMNS):
         row = panels[first : first + COLUMNS]
         for column, (drawn, _) in enumerate(row):
@@ -96,4 +97,4 @@ def svg(results: Results) -> str:
         top += max(height for _, height in row) + GAP / 2
     size = f'width="{PANEL * COLUMNS}" height="{top:g}" viewBox="-10 0 {PANEL * COLUMNS} {top:g}"'
     body = "\n".join(lines)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n{body}\n</svg>\n'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>\n<title>{TITLE_OF_ALL}</title>\n<style>{STYLE}</style>\n{body}\n</svg>\n'
