@@ -37,13 +37,24 @@ def known(names: list[str], all_names: dict[str, object]) -> list[str]:
     return names or list(all_names)
 
 
+def lacking(needs: tuple[str, ...], installed: dict[str, str]) -> str:
+    """Which of the distributions are missing, or nothing."""
+    return ", ".join(each for each in needs if each not in installed)
+
+
 def why_absent(workload: Workload, server: str, installed: dict[str, str]) -> str:
     """Why there is nothing to measure, or nothing."""
     if server == LIMIT and not workload.canned:
         return "nothing canned"
-    needs = (*SERVERS[server].needs, *workload.needs)
-    missing = [each for each in needs if each not in installed]
-    return f"is missing: {', '.join(missing)}" if missing else ""
+    missing = lacking(workload.needs, installed)
+    return f"is missing: {missing}" if missing else ""
+
+
+def without_missing(names: list[str], installed: dict[str, str]) -> tuple[list[str], str]:
+    """(the servers that can be measured, the others with what they lack)"""
+    missing = {each: lacking(SERVERS[each].needs, installed) for each in names}
+    absent = ", ".join(f"{name} ({lacks})" for name, lacks in missing.items() if lacks)
+    return [each for each in names if not missing[each]], absent
 
 
 def measure(
@@ -100,12 +111,17 @@ def parsed() -> argparse.Namespace:
     return arguments
 
 
-def measure_all(arguments: argparse.Namespace, told: dict[str, str]) -> Results:
+def measure_all(arguments: argparse.Namespace) -> Results:
     """Prints each table when it is there."""
     server_core, load_core = cores()
     os.sched_setaffinity(0, {load_core})
     allow_descriptors(2 * arguments.idle + 1000)
-    workloads, servers = known(arguments.only, WORKLOADS), known(arguments.servers, SERVERS)
+    workloads = known(arguments.only, WORKLOADS)
+    told = conditions(arguments.peer_python)
+    servers, absent = without_missing(known(arguments.servers, SERVERS), told)
+    if absent:
+        told["missing"] = absent
+    print(line_of(told))
     results: Results = {}
     for name in workloads:
         for result in measure(WORKLOADS[name], servers, told, arguments, server_core):
@@ -116,18 +132,22 @@ def measure_all(arguments: argparse.Namespace, told: dict[str, str]) -> Results:
     return results
 
 
+def read_all(arguments: argparse.Namespace) -> Results:
+    """Prints the tables of what was measured before."""
+    told, results = read(arguments.read)
+    print(line_of(told))
+    for name in dict.fromkeys(workload for workload, _ in results):
+        print(section(results, name, arguments.markdown))
+    return results
+
+
+def line_of(told: dict[str, str]) -> str:
+    return "; ".join(f"{name} {value}" for name, value in told.items()) + "\n"
+
+
 def main() -> int:
     arguments = parsed()
-    if arguments.read:
-        told, results = read(arguments.read)
-    else:
-        told, results = conditions(arguments.peer_python), {}
-    print("; ".join(f"{name} {value}" for name, value in told.items()), end="\n\n")
-    if arguments.read:
-        for name in dict.fromkeys(workload for workload, _ in results):
-            print(section(results, name, arguments.markdown))
-    else:
-        results = measure_all(arguments, told)
+    results = read_all(arguments) if arguments.read else measure_all(arguments)
     print(summary(results, arguments.markdown))
     if arguments.svg:
         Path(arguments.svg).write_text(svg(results))

@@ -58,6 +58,11 @@ SERVERS = {
         "--no-access-log",
         needs=("uvicorn", "httptools", "websockets", "uvloop"),
     ),
+    "uvicorn-zttp": Server(
+        f"{UVICORN} --loop asyncio --http zttp --ws websockets",
+        "--no-access-log",
+        needs=("uvicorn", "zttp", "websockets"),
+    ),
     "gunicorn": Server(
         f"{GUNICORN} --asgi-loop asyncio",
         loud="--access-logfile -",
@@ -90,7 +95,7 @@ SERVERS = {
 
 DISTRIBUTIONS = (
     *("h11", "wsproto", "uvloop", "uvicorn", "httptools", "websockets", "gunicorn", "hypercorn", "daphne"),
-    *("granian", "starlette", "fastapi", "django"),
+    *("granian", "zttp", "starlette", "fastapi", "django"),
 )
 
 
