@@ -36,7 +36,10 @@ class Server(NamedTuple):
 
 MINIASGI = "{python} -m miniasgi serve {app} --port {port} --timeout-keep-alive 60"
 UVICORN = "{python} -m uvicorn {app} --port {port} --timeout-keep-alive 60 --no-proxy-headers"
-GUNICORN = "{python} -m gunicorn {app} -k asgi -w 1 -b 127.0.0.1:{port} --keep-alive 60 --no-control-socket"
+GUNICORN = (
+    "{python} -m gunicorn {app} -k asgi --http-parser fast --workers 1 --bind 127.0.0.1:{port}"
+    " --keep-alive 60 --no-control-socket"
+)
 
 SERVERS = {
     "miniasgi": Server(f"{MINIASGI} --loop asyncio", "--no-access-log", needs=("h11", "wsproto")),
@@ -66,12 +69,12 @@ SERVERS = {
     "gunicorn": Server(
         f"{GUNICORN} --asgi-loop asyncio",
         loud="--access-logfile -",
-        needs=("gunicorn",),
+        needs=("gunicorn", "gunicorn_h1c"),
     ),
     "gunicorn-uvloop": Server(
         f"{GUNICORN} --asgi-loop uvloop",
         loud="--access-logfile -",
-        needs=("gunicorn", "uvloop"),
+        needs=("gunicorn", "gunicorn_h1c", "uvloop"),
     ),
     "hypercorn": Server(
         "{python} -m hypercorn {app} --bind 127.0.0.1:{port} --worker-class asyncio --workers 0 --keep-alive 60",
@@ -94,8 +97,8 @@ SERVERS = {
 }
 
 DISTRIBUTIONS = (
-    *("h11", "wsproto", "uvloop", "uvicorn", "httptools", "websockets", "gunicorn", "hypercorn", "daphne"),
-    *("granian", "zttp", "starlette", "fastapi", "django"),
+    *("h11", "wsproto", "uvloop", "uvicorn", "httptools", "websockets", "gunicorn"),
+    *("gunicorn_h1c", "hypercorn", "daphne", "granian", "zttp", "starlette", "fastapi", "django"),
 )
 
 
