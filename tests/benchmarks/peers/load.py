@@ -1,7 +1,7 @@
 """Who asks: wrk, and lean clients of the benchmark's own where wrk cannot.
 
 All of them run on the processor of the benchmark. What a client receives is counted, not read: it was verified
-before, by `answers` and `WebSocket.talk`. Each load says how much of a processor it used: far from 1, it was not
+before, by `answers` and `receive_message`. Each load says how much of a processor it used: far from 1, it was not
 what limited the server.
 """
 
@@ -56,29 +56,33 @@ def connected(port: int) -> socket.socket:
 
 def answers(port: int, data: bytes, count: int = 1) -> list[tuple[int, bytes]]:
     """(status, body) of each answer to `count` requests that are sent at once. Wrong if there are fewer."""
-    found = []
     connection = h11.Connection(h11.CLIENT)
     with connected(port) as sock:
         sock.sendall(data)
-        for number in range(count):
-            if number:
-                connection.start_next_cycle()
-            connection.send(
-                h11.Request(method="GET", target="/", headers=[("Host", "x")])
-            )  # of no matter which
-            connection.send(h11.EndOfMessage())
-            found.append(one_answer(connection, sock))
-    return found
+        return [one_answer(connection, sock) for _ in range(count)]
 
 
 def one_answer(connection: h11.Connection, sock: socket.socket) -> tuple[int, bytes]:
-    """(status, body). Wrong if it is not one by HTTP's rules, or ends too early."""
+    """(status, body) of the answer to a request that was sent. Wrong if it breaks HTTP's rules, or ends too early."""
+    try:
+        if connection.our_state is not h11.IDLE:
+            connection.start_next_cycle()
+        connection.send(ANY_REQUEST)
+        connection.send(h11.EndOfMessage())
+        return read_answer(connection, sock)
+    except h11.ProtocolError as error:
+        raise Wrong(f"this is no answer: {error}") from error
+
+
+ANY_REQUEST = h11.Request(
+    method="GET", target="/", headers=[("Host", "x")]
+)  # h11 reads answers to what it wrote
+
+
+def read_answer(connection: h11.Connection, sock: socket.socket) -> tuple[int, bytes]:
     status, body = 0, []
     while True:
-        try:
-            event = connection.next_event()
-        except h11.RemoteProtocolError as error:
-            raise Wrong(f"this is no answer: {error}") from error
+        event = connection.next_event()
         if event is h11.NEED_DATA:
             connection.receive_data(sock.recv(CHUNK))
         elif isinstance(event, h11.Response):
@@ -338,10 +342,7 @@ class Upload(Transfer):
         sock.sendall(head.encode())
         for data in self.body():
             sock.sendall(data)
-        connection = h11.Connection(h11.CLIENT)
-        connection.send(h11.Request(method="POST", target="/", headers=[("Host", "x")]))
-        connection.send(h11.EndOfMessage())
-        answer = one_answer(connection, sock)
+        answer = one_answer(h11.Connection(h11.CLIENT), sock)
         if answer != (200, b"%d" % self.size):
             raise Wrong(f"an upload of {self.size} bytes was answered {answer}")
 

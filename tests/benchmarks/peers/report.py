@@ -4,7 +4,7 @@ import datetime
 import json
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -159,15 +159,22 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def summary(results: Results, markdown: bool) -> str:
-    """The ratios of all workloads: a line for each, a column for each server."""
+    """The ratios of all workloads: a line for each, a column for each server; and those of processor time."""
+    tables = [
+        grid(results, f"x {BASELINE}", ratio, markdown),
+        grid(results, "x CPU", cpu_ratio, markdown),
+    ]
+    return "\n\n".join(tables)
+
+
+def grid(results: Results, title: str, figure: Callable[..., float | None], markdown: bool) -> str:
     servers = list(dict.fromkeys(server for _, server in results))
     rows = []
     for name in dict.fromkeys(workload for workload, _ in results):
-        found = {each.server: each for each in of_workload(results, name)}
-        rows.append(
-            [name, *(times(ratio(results, found[each])) if each in found else NOTHING for each in servers)]
-        )
-    return (markdown_table if markdown else table)([f"x {BASELINE}", *servers], rows)
+        found = [results.get((name, server)) for server in servers]
+        rows.append([name, *(times(figure(results, each) if each else None) for each in found)])
+    rows = [row for row in rows if set(row[1:]) != {NOTHING}]
+    return (markdown_table if markdown else table)([title, *servers], rows)
 
 
 def write(path: str, told: dict[str, str], results: Results) -> None:

@@ -170,7 +170,7 @@ class Running:
         try:
             self.wait_for_port()
         except BaseException:
-            self.end()
+            self.__exit__()
             raise
         return self
 
