@@ -1,5 +1,6 @@
 """The scripts run, each with tiny sizes; what they measure is not for a test to judge."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .peers import canned, workloads
+from .peers import canned, report, servers, workloads
+from .peers.load import Wrong, cores
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 120
@@ -119,3 +121,29 @@ def test_peers_measures_or_names_each_server_and_draws_what_was_measured(tmp_pat
 
 def test_the_limit_is_there_for_each_workload_that_says_so():
     assert set(canned.CANNED) == {name for name, each in workloads.WORKLOADS.items() if each.canned}
+
+
+@pytest.mark.parametrize("workload", ["hello", "download_64k", "ws_echo"])
+def test_a_server_that_answers_something_else_is_not_measured(workload):
+    launch = functools.partial(
+        servers.Running, servers.SERVERS["canned"], python=sys.executable, workload="startup", core=cores()[0]
+    )
+    with pytest.raises(Wrong):
+        workloads.WORKLOADS[workload].measure(launch, 0.1, workloads.Sizes(workloads.MIB, 1))
+
+
+def test_a_ratio_above_one_is_always_better_than_the_baseline():
+    def result(workload, server, value):
+        return report.Result(workload, server, [workloads.Sample(value)])
+
+    results = {
+        (each.workload, each.server): each
+        for each in (
+            result("hello", servers.BASELINE, 100.0),
+            result("hello", "miniasgi", 300.0),
+            result("startup", servers.BASELINE, 300.0),
+            result("startup", "miniasgi", 100.0),
+        )
+    }
+    for workload in ("hello", "startup"):
+        assert report.ratio(results, results[workload, "miniasgi"]) == 3

@@ -6,8 +6,9 @@ page.
 
 import math
 from html import escape
+from typing import NamedTuple
 
-from .report import Results, of_workload, ratio
+from .report import Results, cpu_ratio, of_workload, ratio
 from .servers import BASELINE, LIMIT
 from .workloads import WORKLOADS
 
@@ -18,7 +19,10 @@ BARS = 250  # for the bars
 LINE = 17  # height of a bar with what is between two
 TITLE = 26
 GAP = 22
-TITLE_OF_ALL = f"times as good as {BASELINE}; logarithmic scale; dashed: canned bytes, the limit"
+TITLE_OF_ALL = (
+    f"times as good as {BASELINE}, on a logarithmic scale; the dot is the ratio of processor time; "
+    "dashed: canned bytes, the limit"
+)
 MARKS = (0.25, 0.5, 1, 2, 4, 8, 16, 32)
 LEAST, MOST = 0.25, 32.0
 
@@ -30,6 +34,7 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 .one { stroke: #59636e; }
 .peer { fill: #8c959f; }
 .ours { fill: #0969da; }
+.dot { fill: #1f2328; }
 .limit { fill: none; stroke: #8c959f; stroke-dasharray: 3 2; }
 @media (prefers-color-scheme: dark) {
   text { fill: #f0f6fc; }
@@ -38,6 +43,7 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328; }
   .one { stroke: #9198a1; }
   .peer { fill: #6e7681; }
   .ours { fill: #4493f8; }
+  .dot { fill: #f0f6fc; }
 }
 """
 
@@ -54,18 +60,33 @@ def kind_of(server: str) -> str:
     return "ours" if server.startswith("miniasgi") else "peer"
 
 
-def bar(server: str, times: float, top: float) -> list[str]:
-    one, end = x_of(1), x_of(times)
+class Bar(NamedTuple):
+    server: str
+    times: float
+    cpu: float | None  # the ratio of processor time, if the workload has one
+
+
+def drawn_bar(bar: Bar, top: float) -> list[str]:
+    one, end = x_of(1), x_of(bar.times)
     left, width = min(one, end), max(abs(end - one), 1)
-    label = max(one, end) + 6
-    return [
-        f'<text x="{NAMES - 8}" y="{top + 12:g}" text-anchor="end">{escape(server)}</text>',
-        f'<rect class="{kind_of(server)}" x="{left:.1f}" y="{top + 2:g}" width="{width:.1f}" height="{LINE - 5}"/>',
-        f'<text x="{label:.1f}" y="{top + 12:g}">{times:.2f}</text>',
+    label = max(one, end, x_of(bar.cpu or LEAST)) + 8
+    lines = [
+        f'<text x="{NAMES - 8}" y="{top + 12:g}" text-anchor="end">{escape(bar.server)}</text>',
+        f'<rect class="{kind_of(bar.server)}" x="{left:.1f}" y="{top + 2:g}" width="{width:.1f}" '
+        f'height="{LINE - 5}"/>',
+        f'<text x="{label:.1f}" y="{top + 12:g}">{bar.times:.2f}</text>',
     ]
+    if bar.cpu is not None:
+        lines.append(f'<circle class="dot" cx="{x_of(bar.cpu):.1f}" cy="{top + 8:g}" r="2.5"/>')
+    return lines
 
 
-def panel(name: str, bars: list[tuple[str, float]]) -> list[str]:
+def bars_of(results: Results, name: str) -> list[Bar]:
+    found = [(each, ratio(results, each)) for each in of_workload(results, name)]
+    return [Bar(each.server, times, cpu_ratio(results, each)) for each, times in found if times is not None]
+
+
+def panel(name: str, bars: list[Bar]) -> list[str]:
     """A title, the marks of the scale, the bars."""
     height = TITLE + LINE * len(bars)
     lines = [
@@ -76,8 +97,8 @@ def panel(name: str, bars: list[tuple[str, float]]) -> list[str]:
         x, kind = x_of(mark), "one" if mark == 1 else "grid"
         lines.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{TITLE - 4}" y2="{height}"/>')
         lines.append(f'<text class="mark" x="{x:.1f}" y="{height + 12}" text-anchor="middle">{mark:g}</text>')
-    for number, (server, times) in enumerate(bars):
-        lines += bar(server, times, TITLE + LINE * number)
+    for number, bar in enumerate(bars):
+        lines += drawn_bar(bar, TITLE + LINE * number)
     return lines
 
 
@@ -85,8 +106,7 @@ def svg(results: Results) -> str:
     """The whole picture. A server without a ratio has no bar, a workload without any no panel."""
     panels = []
     for name in dict.fromkeys(workload for workload, _ in results):
-        ratios = [(each.server, ratio(results, each)) for each in of_workload(results, name)]
-        bars = [(server, times) for server, times in ratios if times is not None]
+        bars = bars_of(results, name)
         if bars:
             panels.append((panel(name, bars), TITLE + LINE * len(bars) + GAP))
     top, lines = 30, [f'<text x="0" y="14">{TITLE_OF_ALL}</text>']
