@@ -28,7 +28,6 @@ from .load import (
     client_frame,
     connected,
     counted,
-    receive,
     receive_message,
     server_frame,
     still_open,
@@ -308,7 +307,7 @@ class IdleWebSocket(Idle):
     def open(self, port: int) -> socket.socket:
         sock = websocket(port)
         sock.sendall(client_frame(ECHOED))
-        receive(sock, len(server_frame(ECHOED)))
+        receive_message(sock, ECHOED)
         return sock
 
 
