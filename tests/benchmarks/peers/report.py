@@ -160,11 +160,11 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 
 def summary(results: Results, markdown: bool) -> str:
     """The ratios of all workloads: a line for each, a column for each server; and those of processor time."""
-    tables = [
+    tables = (
         grid(results, f"x {BASELINE}", ratio, markdown),
         grid(results, "x CPU", cpu_ratio, markdown),
-    ]
-    return "\n\n".join(tables)
+    )
+    return "\n\n".join(each for each in tables if each)
 
 
 def grid(results: Results, title: str, figure: Callable[..., float | None], markdown: bool) -> str:
@@ -174,7 +174,7 @@ def grid(results: Results, title: str, figure: Callable[..., float | None], mark
         found = [results.get((name, server)) for server in servers]
         rows.append([name, *(times(figure(results, each) if each else None) for each in found)])
     rows = [row for row in rows if set(row[1:]) != {NOTHING}]
-    return (markdown_table if markdown else table)([title, *servers], rows)
+    return (markdown_table if markdown else table)([title, *servers], rows) if rows else ""
 
 
 def write(path: str, told: dict[str, str], results: Results) -> None:
