@@ -186,7 +186,7 @@ def write(path: str, told: dict[str, str], results: Results) -> None:
 
 
 def read(paths: list[str]) -> tuple[dict[str, str], Results]:
-    """The conditions and the results of such files; a later file goes before an earlier one."""
+    """The conditions and the results of such files, in the order of WORKLOADS; a later file is preferred."""
     told: dict[str, str] = {}
     results: Results = {}
     for path in paths:
@@ -195,4 +195,5 @@ def read(paths: list[str]) -> tuple[dict[str, str], Results]:
         for each in stored["results"]:
             samples = [Sample(**sample) for sample in each.pop("samples")]
             results[each["workload"], each["server"]] = Result(samples=samples, **each)
-    return told, results
+    order = list(WORKLOADS)
+    return told, dict(sorted(results.items(), key=lambda item: order.index(item[0][0])))
