@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import h11
 
 from ..config import Config
+from ..explain.shown import is_secret
 from .reasons import REASONS
 from .scope import Place, place_of
 from .strict import HOST, BadRequest, check_lines
@@ -33,8 +34,6 @@ LONGEST_LINE = 256
 # nearly every request, a proxy those of many clients.
 MOST_BLOCKS = 4
 LONGEST_BLOCK = 4096
-# What is remembered by the connection that it came on alone, in a block.
-SECRETS = (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie")
 # What changes more than the scope. A connection that is kept alive is one that nothing was said of.
 REQUEST_STEERS = (b"connection", b"expect", b"te", b"transfer-encoding", b"upgrade")
 # What is said once, or not by the application, or changes more than the head.
@@ -174,7 +173,7 @@ class Recall:
             [header] = h11.EndOfMessage(headers=[(name, value)]).headers
         except (BadRequest, h11.LocalProtocolError):
             return None
-        if name not in SECRETS:
+        if not is_secret(name):  # else its own connection alone remembers it, in a block
             remember(self.header_lines, line, header, len(line))
         return header
 
@@ -225,7 +224,7 @@ class Recall:
         except h11.LocalProtocolError:
             return None
         line = b"%b: %b\r\n" % (name, value)
-        if name.lower() not in SECRETS:
+        if not is_secret(name):
             remember(self.answer_lines, (name, value), line, len(line))
         return line
 

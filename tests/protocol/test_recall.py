@@ -179,7 +179,9 @@ def test_the_memories_are_bounded():
     assert max(map(len, memory.header_lines)) <= LONGEST_LINE
 
 
-@pytest.mark.parametrize("secret", [b"Cookie: a=b", b"AUTHORIZATION: Basic YTpi", b"Proxy-Authorization: x"])
+@pytest.mark.parametrize(
+    "secret", [b"Cookie: a=b", b"AUTHORIZATION: Basic YTpi", b"Proxy-Authorization: x", b"X-Api-Key: x"]
+)
 def test_what_may_be_a_secret_is_kept_by_its_own_connection_alone(secret):
     memory, blocks = Recall(CONFIG), {}
     assert memory.request(b"GET /?token=a HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % secret, blocks)

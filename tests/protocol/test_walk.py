@@ -104,7 +104,7 @@ async def test_the_names_of_a_get_are_in_the_order_of_their_calls():
 
 
 async def test_the_names_of_a_websocket_are_in_the_order_of_their_calls():
-    client = MemoryClient(answer)
+    client = MemoryClient(answer, recall=False)
     with Calls() as seen:
         await client.send(handshake())
         await client.send(frame(1, b"hello"))
@@ -123,6 +123,14 @@ async def test_the_names_of_the_short_way_are_in_the_order_of_their_calls():
     # The last one tells of what comes to something else.
     assert names[-1] == ("http1.py", "Http1Connection.settle")
     assert missing(names[:-1], seen) is None
+
+
+async def test_the_names_of_the_short_way_of_a_message_are_in_the_order_of_their_calls():
+    client = MemoryClient(answer)
+    await client.send(handshake())
+    with Calls() as seen:
+        await client.send(frame(1, b"hello"))
+    assert missing(walked("The short way of a message"), seen) is None
 
 
 async def test_a_name_out_of_order_is_found():
