@@ -202,7 +202,7 @@ class Recall:
                 parts.append(line)
         except (TypeError, ValueError):  # a pair that is no tuple of bytes
             return None
-        return PlainAnswer(status, parts, length, headers) if length >= 0 else None
+        return PlainAnswer(int(status), parts, length, headers) if length >= 0 else None
 
     def read_status(self, status: int) -> bytes | None:
         if status in (204, 304):  # they have no body

@@ -61,7 +61,7 @@ class Application:
 
     async def __call__(self, scope, receive, send):
         call = Call(scope)
-        if scope["path"] == "/healthy":
+        if scope["path"].endswith("/healthy"):  # behind a root_path, too
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
             return await send({"type": "http.response.body"})
         program = self.programs[len(self.calls) % len(self.programs)]

@@ -285,14 +285,19 @@ HEADERS = [
 STATUSES = [200, 200, 200, 201, HTTPStatus.NOT_FOUND, 204, 304, 599, 999, 99, 200.0, "200"]
 PARTS = [
     (b"hello", False), (b"hello", False), (b"hello", True), (b"", True), (b"", False), (b"hell", False), (b"hello!", False),
-    (b"x" * 70_000, False),
+    (b"x" * 70_000, False), (bytearray(b"hello"), False), (memoryview(b"hello"), False),
+]  # fmt: skip
+OPTIONS = [
+    {}, {}, {}, {"root_path": "/r"}, {"state": {"a": "b"}}, {"limit_body": 3}, {"limit_concurrency": 1}, {"limit_headers": 2},
+    {"limit_target": 8}, {"limit_pipelined": 0}, {"ws_max_size": 1},
 ]  # fmt: skip
 
 
 @st.composite
 def own_answers(draw):
     """A head of all kinds, and bodies that fit it or do not."""
-    steps = [("start", draw(st.sampled_from(STATUSES)), draw(st.sampled_from(HEADERS)))]
+    start = "start_and_change" if draw(one_in(4)) else "start"
+    steps = [(start, draw(st.sampled_from(STATUSES)), draw(st.sampled_from(HEADERS)))]
     steps += [("turns", 2)] if draw(one_in(4)) else []
     steps += [("hint",)] if draw(one_in(8)) else []
     steps += [("part", *draw(st.sampled_from(PARTS))) for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3])))]
@@ -316,6 +321,7 @@ EXAMPLES = (
     st.one_of(st.just([(("feed", 10**6), 40)]), SCRIPTS),
     st.lists(PROGRAMS.map(lambda program: [("unless_websocket", program)]), min_size=1, max_size=3),
     st.one_of(st.just(b""), st.just(GET), streams()),  # what another one has sent before
+    st.sampled_from(OPTIONS),
 )
 
 
@@ -325,9 +331,9 @@ def test_with_recall_all_is_as_without():
 
         @fuzz(500)
         @given(*EXAMPLES)
-        def examples(data, script, programs, warm):
-            told, plain = play(data, script, programs, warm=warm, recall=True)
-            other, _ = play(data, script, programs, warm=warm, recall=False)
+        def examples(data, script, programs, warm, options):
+            told, plain = play(data, script, programs, warm=warm, recall=True, **options)
+            other, _ = play(data, script, programs, warm=warm, recall=False, **options)
             for with_recall, without in zip(told, other, strict=True):
                 assert with_recall == without
             share.count(plain)
@@ -403,9 +409,10 @@ def known_examples():
 
         @settings(fuzz(1000), phases=[Phase.generate])
         @given(*EXAMPLES)
-        def collect(data, script, programs, warm):
-            told, _ = play(data, script, programs, warm=warm, recall=False)
-            found.append(((data, script, programs), warm, told))
+        def collect(data, script, programs, warm, options):
+            options = {"warm": warm, **options}
+            told, _ = play(data, script, programs, recall=False, **options)
+            found.append(((data, script, programs), options, told))
 
         collect()
     return found
@@ -417,4 +424,4 @@ def test_a_mutant_is_found(mutant, monkeypatch):
     owner, name, make = MUTANTS[mutant]
     monkeypatch.setattr(owner, name, make())
     with stage() as play:
-        assert any(is_found(play, example, without, warm=warm) for example, warm, without in examples)
+        assert any(is_found(play, example, without, **options) for example, options, without in examples)

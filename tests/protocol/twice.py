@@ -75,6 +75,12 @@ class Remembering(Application):
 
         await super().__call__(scope, received, sent)
 
+    async def start_and_change(self, call, receive, send, status, headers):
+        """The list of headers is the application's own again, once send() has returned."""
+        headers = list(headers)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        headers.append((b"x-late", b"never sent"))
+
 
 async def all_that_comes_of(data, script, programs, *, warm=b"", **options):
     """(what the application saw, what was done to each connection, the access log), whether recall had a part in it.
