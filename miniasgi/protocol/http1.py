@@ -291,7 +291,8 @@ class Http1Connection(Connection):
         size = len(head) + request.length
         if size > len(self.intake) or request.length > HIGH_WATER:
             return False
-        self.untold = self.intake.take(size)
+        body = self.intake.take(size)[len(head) :]
+        self.untold = head
         self.request = request
         self.began = self.runtime.time()
         self.deadline = self.take_deadline = math.inf
@@ -307,8 +308,8 @@ class Http1Connection(Connection):
             self.runtime.state,
         )
         exchange = self.exchange = self.exchange_of(scope)
-        if request.length:
-            exchange.on_body(self.untold[len(head) :])
+        if body:
+            exchange.on_body(body)
         self.body_ended(exchange)
         exchange.start()
         return True
@@ -316,49 +317,51 @@ class Http1Connection(Connection):
     def settle(self) -> None:
         """Tell h11 of the plain request under way: from here on all is as if nothing had been recalled."""
         if self.untold:
-            untold, self.untold = self.untold, b""
-            self.h11.receive_data(untold)
+            assert isinstance(self.request, PlainRequest)  # the one that is untold
+            # Of the body, which the application has, h11 has to know the length alone.
+            self.h11.receive_data(self.untold + bytes(self.request.length))
+            self.untold = b""
             while self.h11.their_state is not h11.DONE:
                 event = self.h11.next_event()
                 assert event is not h11.NEED_DATA, "a request that was not whole was taken for a plain one"
             if self.answer is not None:
                 answer, self.answer = self.answer, None
-                self.make_head(answer.status_code, answer.headers, False)
+                self.make_head(answer.status_code, answer.headers, False, False, answer.date)
 
     def write_plain(self, answer: PlainAnswer, body: bytes) -> None:
         """Write a whole answer as h11 would, and be ready for the next request."""
-        ours = b"date: %b\r\nserver: miniasgi\r\n\r\n" % self.runtime.date
+        ours = b"date: %b\r\nserver: miniasgi\r\n\r\n" % answer.date
         self.write([*answer.parts, ours, body], len(body))
         self.response = answer
         self.sent = len(body)
         self.exchange = self.answer = None
-        self.log_access()
         self.untold = b""
+        self.log_access()
         self.await_request()
-        if not self.pumping:  # otherwise the pump does both
+        if not self.pumping:
             self.go_on()
-            self.balance()
+        self.balance()
 
     # ---- what an exchange asks: Wire ----
 
     def write_response(self, status: int, headers: Headers, trailers: bool) -> None:
-        if self.untold and self.recall is not None and not (trailers or self.runtime.stopping):
+        if self.untold and self.recall is not None and not trailers:
             headers = list(headers)
-            self.answer = self.recall.answer(status, headers)
+            self.answer = self.recall.answer(status, headers, self.runtime.date)
         if self.answer is None:
-            self.make_head(status, headers, trailers)
+            # A client that was promised to be asked for its body, and was not, may send it or not: after that
+            # nobody could tell a body from a request. (RFC 9110 section 10.1.1)
+            closes = self.runtime.stopping or self.authority.they_are_waiting_for_100_continue
+            self.make_head(status, headers, trailers, closes, self.runtime.date)
 
-    def make_head(self, status: int, headers: Headers, trailers: bool) -> None:
+    def make_head(self, status: int, headers: Headers, trailers: bool, closes: bool, date: bytes) -> None:
         """Have h11 make the head of the response. Raises Unsendable."""
         assert self.request is not None  # an exchange has one
         # The framing is h11's: ASGI has transfer-encoding ignored, and a 204 has no length (RFC 9110
         # section 8.6). Trailers stand behind chunks, which a length rules out (RFC 9112 section 7.1.2).
         without_length = status == 204 or (trailers and self.takes_trailers)
         ours = LENGTHLESS_OWNS if without_length else RESPONSE_OWNS
-        # A client that was promised to be asked for its body, and was not, may send it or not: after that
-        # nobody could tell a body from a request. (RFC 9110 section 10.1.1)
-        closes = self.runtime.stopping or self.authority.they_are_waiting_for_100_continue
-        lines = self.with_date_and_server(headers, (*ours, b"connection") if closes else ours)
+        lines = self.with_date_and_server(headers, (*ours, b"connection") if closes else ours, date)
         if closes:
             lines.append((b"connection", b"close"))
         try:
@@ -377,7 +380,9 @@ class Http1Connection(Connection):
             and asks_for_trailers(request.headers)
         )
 
-    def with_date_and_server(self, headers: Headers, ours: Container[bytes]) -> list[tuple[bytes, bytes]]:
+    def with_date_and_server(
+        self, headers: Headers, ours: Container[bytes], date: bytes = b""
+    ) -> list[tuple[bytes, bytes]]:
         """The application's headers without those that are ours to set, and with what every answer has.
 
         Raises Unsendable for what is no pair of bytes: h11 would encode a str, and a generator can be looked
@@ -398,7 +403,7 @@ class Http1Connection(Connection):
                 lines.append((name, value))
                 names.add(lower)
         if b"date" not in names:
-            lines.append((b"date", self.runtime.date))
+            lines.append((b"date", date or self.runtime.date))
         if b"server" not in names:
             lines.append((b"server", b"miniasgi"))
         return lines
@@ -426,7 +431,7 @@ class Http1Connection(Connection):
 
     def write_body(self, body: bytes, more_body: bool) -> None:
         answer = self.answer
-        if answer is not None and answer.length == len(body) and not (more_body or self.runtime.stopping):
+        if answer is not None and answer.length == len(body) and not more_body:
             self.write_plain(answer, body)
             return
         parts = self.frame(body, None if more_body else h11.EndOfMessage())

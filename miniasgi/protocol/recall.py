@@ -9,8 +9,8 @@ A line that is new is h11's to judge, what `strict` refuses is not plain, and wh
 answer is None, and h11 is asked for all of it. `tests/protocol/test_recall.py` sends the same bytes with and
 without it, and compares all that comes of them.
 
-It owns the memories and their bounds. What all connections share has nothing in it that may be a secret: who
-measures how long a request takes could find out whether somebody else has sent the same.
+It owns the memories and their bounds. What all connections share says nothing of a person, nor may it be a
+secret: who measures how long a request takes could find out whether somebody else has sent the same.
 """
 
 import re
@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import h11
 
 from ..config import Config
-from ..explain.shown import is_secret
 from .reasons import REASONS
 from .scope import Place, place_of
 from .strict import HOST, BadRequest, check_lines
@@ -32,8 +31,22 @@ MOST_LINES = 1024
 LONGEST_LINE = 256
 # How many blocks of headers a connection keeps, and up to which length: a client sends the same one with
 # nearly every request, a proxy those of many clients.
-MOST_BLOCKS = 4
-LONGEST_BLOCK = 4096
+MOST_BLOCKS = 2
+LONGEST_BLOCK = 2048
+MOST_HEADERS = 32
+# Whose lines all connections share: what programs and frameworks say of themselves, and not of a person.
+SHARED = frozenset(
+    (
+        *(b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"accept-ranges"),
+        *(b"access-control-allow-headers", b"access-control-allow-methods", b"allow", b"cache-control"),
+        *(b"connection", b"content-encoding", b"content-language", b"content-length", b"content-type"),
+        *(b"cross-origin-opener-policy", b"dnt", b"expires", b"host", b"permissions-policy", b"pragma"),
+        *(b"priority", b"referrer-policy", b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform"),
+        *(b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-user", b"sec-gpc"),
+        *(b"strict-transport-security", b"upgrade-insecure-requests", b"user-agent", b"vary"),
+        *(b"x-content-type-options", b"x-frame-options", b"x-powered-by", b"x-requested-with"),
+    )
+)
 # What changes more than the scope. A connection that is kept alive is one that nothing was said of.
 REQUEST_STEERS = (b"connection", b"expect", b"te", b"transfer-encoding", b"upgrade")
 # What is said once, or not by the application, or changes more than the head.
@@ -41,6 +54,7 @@ ANSWER_STEERS = (
     b"connection",
     b"content-length",
     b"date",
+    b"host",  # which h11 puts first
     b"server",
     b"trailer",
     b"transfer-encoding",
@@ -50,12 +64,6 @@ ANSWER_STEERS = (
 PLAIN_LINE = re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
 NOT_PLAIN = (b"HEAD", b"CONNECT")
 LONGEST_LENGTH = 15  # digits of a content-length, which makes it a number of which h11 takes more
-
-
-class RequestLine(NamedTuple):
-    method: bytes
-    target: bytes
-    place: Place
 
 
 class Block(NamedTuple):
@@ -83,6 +91,7 @@ class PlainAnswer(NamedTuple):
     parts: list[bytes]  # the status line and headers; those that every answer has are to follow
     length: int  # of the body
     headers: list[Header]  # what it was made of
+    date: bytes  # when it was
 
 
 Blocks = dict[bytes, Block]  # what a connection remembers
@@ -95,7 +104,6 @@ class Recall:
         "answer_lines",  # (name, value) → as h11 writes it
         "config",  # the limits, and root_path
         "header_lines",  # line → (name, value)
-        "request_lines",  # line → RequestLine
         "status_lines",  # status → as h11 writes it
     )
 
@@ -103,7 +111,6 @@ class Recall:
         self.config = config
         self.answer_lines: dict[Header, bytes] = {}
         self.header_lines: dict[bytes, Header] = {}
-        self.request_lines: dict[bytes, RequestLine] = {}
         self.status_lines: dict[int, bytes] = {}
 
     # ---- requests ----
@@ -115,34 +122,28 @@ class Recall:
         block = blocks.get(rest) or self.read_block(rest, blocks)
         if block is None:
             return None
-        known = self.request_lines.get(line) or self.read_request_line(line)
-        if known is None:
-            return None
-        method, target, place = known
-        return PlainRequest(method, target, block.headers, place, block.length)
-
-    def read_request_line(self, line: bytes) -> RequestLine | None:
         found = PLAIN_LINE.fullmatch(line)
         if found is None:
             return None
         method, target = found.groups()
         if method in NOT_PLAIN or len(target) > self.config.limit_target:
             return None
-        known = RequestLine(method, target, place_of(target, self.config.root_path))
-        if b"?" not in target:
-            remember(self.request_lines, line, known, len(line))
-        return known
+        place = place_of(target, self.config.root_path)
+        return PlainRequest(method, target, block.headers, place, block.length)
 
     def read_block(self, block: bytes, blocks: Blocks) -> Block | None:
         lines = block[:-4].split(b"\r\n")
         if len(lines) > self.config.limit_headers:
             return None
-        known = self.header_lines
-        headers = []
+        headers: list[Header] = []
+        new: list[bytes] = []
         for line in lines:
-            header = known.get(line) or self.read_header_line(line)
+            header = self.header_lines.get(line)
             if header is None:
-                return None
+                header = split_header(line)
+                if header is None:
+                    return None
+                new.append(line)
             headers.append(header)
         names = [name for name, _ in headers]
         lengths = names.count(b"content-length")
@@ -151,58 +152,58 @@ class Recall:
         length = int(headers[names.index(b"content-length")][1]) if lengths else 0
         if 0 < self.config.limit_body < length:
             return None
+        if new and not self.takes(block, new):
+            return None
         found = Block(tuple(headers), length)
-        if len(block) <= LONGEST_BLOCK:
+        if len(block) <= LONGEST_BLOCK and len(lines) <= MOST_HEADERS:
             if len(blocks) >= MOST_BLOCKS:
                 del blocks[next(iter(blocks))]
             blocks[block] = found
         return found
 
-    def read_header_line(self, line: bytes) -> Header | None:
-        name, colon, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
-        if (
-            not colon
-            or (name in REQUEST_STEERS and (name != b"connection" or value.lower() != b"keep-alive"))
-            or (name == b"host" and HOST.fullmatch(value) is None)
-            or (name == b"content-length" and not is_length(name, value))
-        ):
-            return None
+    def takes(self, block: bytes, new: list[bytes]) -> bool:
+        """Whether h11 takes the lines that are new of a block, and reads them as `split_header` does."""
+        split = [split_header(line) for line in new]
         try:
-            check_lines(line)
-            [header] = h11.EndOfMessage(headers=[(name, value)]).headers
+            check_lines(block)
+            read = list(h11.EndOfMessage(headers=split).headers)  # type: ignore[arg-type]  # none is None
         except (BadRequest, h11.LocalProtocolError):
-            return None
-        if not is_secret(name):  # else its own connection alone remembers it, in a block
-            remember(self.header_lines, line, header, len(line))
-        return header
+            return False
+        if read != split:
+            return False
+        for line, header in zip(new, read, strict=True):
+            if header[0] in SHARED:
+                remember(self.header_lines, line, header, len(line))
+        return True
 
     # ---- answers ----
 
-    def answer(self, status: object, headers: list[Any]) -> PlainAnswer | None:
+    def answer(self, status: object, headers: list[Any], date: bytes) -> PlainAnswer | None:
         """The head of an answer with these headers, to a plain request; None unless it is plain."""
         if not isinstance(status, int):
             return None
+        status = int(status)
         first = self.status_lines.get(status) or self.read_status(status)
         if first is None:
             return None
         parts = [first]
         length = -1
-        known = self.answer_lines
-        try:
-            for pair in headers:
-                line = known.get(pair)
-                if line is None:
-                    name, value = pair
-                    if is_length(name, value) and length < 0:
-                        length = int(value)
-                        line = b"%b: %b\r\n" % pair
-                    elif (line := self.read_answer_line(name, value)) is None:
-                        return None
-                parts.append(line)
-        except (TypeError, ValueError):  # a pair that is no tuple of bytes
-            return None
-        return PlainAnswer(int(status), parts, length, headers) if length >= 0 else None
+        for pair in headers:
+            # Other types may be equal to bytes, or be something else at the second look.
+            if type(pair) is not tuple or len(pair) != 2:
+                return None
+            name, value = pair
+            if type(name) is not bytes or type(value) is not bytes:
+                return None
+            line = self.answer_lines.get(pair)
+            if line is None:
+                if length < 0 and is_length(name, value):
+                    length = int(value)
+                    line = b"%b: %b\r\n" % pair
+                elif (line := self.read_answer_line(name, value)) is None:
+                    return None
+            parts.append(line)
+        return PlainAnswer(status, parts, length, headers, date) if length >= 0 else None
 
     def read_status(self, status: int) -> bytes | None:
         if status in (204, 304):  # they have no body
@@ -216,28 +217,37 @@ class Recall:
         line = self.status_lines[status] = written[: written.index(b"\r\n") + 2]
         return line
 
-    def read_answer_line(self, name: object, value: object) -> bytes | None:
-        if type(name) is not bytes or type(value) is not bytes or name.lower() in ANSWER_STEERS:
+    def read_answer_line(self, name: bytes, value: bytes) -> bytes | None:
+        lower = name.lower()
+        if lower in ANSWER_STEERS:
             return None
         try:
             h11.EndOfMessage(headers=[(name, value)])
         except h11.LocalProtocolError:
             return None
         line = b"%b: %b\r\n" % (name, value)
-        if not is_secret(name):
+        if lower in SHARED:
             remember(self.answer_lines, (name, value), line, len(line))
         return line
 
 
-def is_length(name: object, value: object) -> bool:
+def split_header(line: bytes) -> Header | None:
+    """(name, value) of a header; None where it steers the connection, or is none."""
+    name, colon, value = line.partition(b":")
+    name, value = name.lower(), value.strip(b" \t")
+    if (
+        not colon
+        or (name in REQUEST_STEERS and (name != b"connection" or value.lower() != b"keep-alive"))
+        or (name == b"host" and HOST.fullmatch(value) is None)
+        or (name == b"content-length" and not is_length(name, value))
+    ):
+        return None
+    return name, value
+
+
+def is_length(name: bytes, value: bytes) -> bool:
     """Whether this is a content-length that needs no judge."""
-    return (
-        type(name) is bytes
-        and type(value) is bytes
-        and name.lower() == b"content-length"
-        and value.isdigit()
-        and len(value) <= LONGEST_LENGTH
-    )
+    return name.lower() == b"content-length" and value.isdigit() and len(value) <= LONGEST_LENGTH
 
 
 def remember(memory: dict[Any, Any], key: object, value: object, size: int) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.memory import DATE
 from tests.protocol import encounters
 from tests.protocol.encounters import Application, Encounter, Network, cancel_all
 
@@ -75,6 +76,9 @@ class Remembering(Application):
 
         await super().__call__(scope, received, sent)
 
+    async def stop_server(self, call, receive, send):
+        self.runtime.stop_accepting()
+
     async def start_and_change(self, call, receive, send, status, headers):
         """The list of headers is the application's own again, once send() has returned."""
         headers = list(headers)
@@ -94,6 +98,7 @@ async def all_that_comes_of(data, script, programs, *, warm=b"", **options):
         access=lambda visit, status, sent, seconds: log.append((visit, status, sent)),
         **options,
     )
+    application.runtime = encounter.runtime
     other = encounter.client.connect()
     other.arrive(warm)
     await encounter.client.turns()
@@ -115,6 +120,7 @@ def stage():
     logger.disabled = True
     with pytest.MonkeyPatch.context() as monkeypatch, asyncio.Runner() as runner:
         monkeypatch.setattr(encounters.NetworkClient, "transport_class", Watched)
+        monkeypatch.setattr("miniasgi.protocol.runtime.http_date", lambda: DATE)
 
         def play(*arguments, **options):
             try:
