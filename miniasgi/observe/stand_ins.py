@@ -90,7 +90,7 @@ class ObservedHttp1Connection(Http1Connection):
     def __init__(self, runtime: Runtime, tap: "Tap") -> None:
         super().__init__(runtime, tap)
         self.h11 = ObservedH11(tap.observer)
-        self.recall = None  # all is asked, so that all is seen
+        self.recall = None  # all is asked, so that all is seen; of a WebSocket that it becomes, too
 
     @property
     def has_kernel_copy(self) -> bool:
@@ -201,7 +201,6 @@ class Tap(asyncio.Transport, asyncio.Protocol):
         assert isinstance(protocol, asyncio.Protocol)  # every connection is one
         if isinstance(protocol, WebSocketConnection):
             protocol.wsproto = ObservedWsproto(protocol.extensions, self.observer)
-            protocol.short = False
             self.observer.on_websocket()
         self.protocol = protocol
         self.below.set_protocol(self)

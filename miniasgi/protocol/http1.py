@@ -203,10 +203,7 @@ class Http1Connection(Connection):
     # ---- h11's events ----
 
     def on_request(self, request: h11.Request) -> None:
-        self.request = request
-        self.began = self.runtime.time()
-        # What an idle client had still to take is not looked at any more; it is measured by `sent`, besides.
-        self.deadline = self.take_deadline = math.inf
+        self.request_begins(request)
         fields = dict(request.headers)
         check_request(request, fields)
         self.intake.expect_body(fields)
@@ -229,6 +226,12 @@ class Http1Connection(Connection):
         if type(event) is h11.EndOfMessage:
             self.body_ended(exchange)
         exchange.start()
+
+    def request_begins(self, request: h11.Request | PlainRequest) -> None:
+        self.request = request
+        self.began = self.runtime.time()
+        # What an idle client had still to take is not looked at any more; it is measured by `sent`, besides.
+        self.deadline = self.take_deadline = math.inf
 
     def exchange_of(self, scope: Scope) -> Exchange:
         if self.runtime.on_debug is not None:
@@ -293,9 +296,7 @@ class Http1Connection(Connection):
             return False
         body = self.intake.take(size)[len(head) :]
         self.untold = head
-        self.request = request
-        self.began = self.runtime.time()
-        self.deadline = self.take_deadline = math.inf
+        self.request_begins(request)
         self.check_concurrency()
         scope = fresh_http_scope(
             request.method,
@@ -381,7 +382,7 @@ class Http1Connection(Connection):
         )
 
     def with_date_and_server(
-        self, headers: Headers, ours: Container[bytes], date: bytes = b""
+        self, headers: Headers, ours: Container[bytes], date: bytes
     ) -> list[tuple[bytes, bytes]]:
         """The application's headers without those that are ours to set, and with what every answer has.
 
@@ -403,7 +404,7 @@ class Http1Connection(Connection):
                 lines.append((name, value))
                 names.add(lower)
         if b"date" not in names:
-            lines.append((b"date", date or self.runtime.date))
+            lines.append((b"date", date))
         if b"server" not in names:
             lines.append((b"server", b"miniasgi"))
         return lines
@@ -628,7 +629,9 @@ class Http1Connection(Connection):
                 *headers,
             ]
             head = h11.Response(
-                status_code=status, headers=self.with_date_and_server(lines, ()), reason=phrase
+                status_code=status,
+                headers=self.with_date_and_server(lines, (), self.runtime.date),
+                reason=phrase,
             )
             answer = writer.send(head)
             self.response = head
@@ -680,7 +683,7 @@ class Http1Connection(Connection):
         assert isinstance(self.request, h11.Request)  # a plain one asks for no WebSocket
         deflate = self.runtime.config.ws_per_message_deflate
         agreed, extensions = acceptance(self.request, subprotocol, deflate)
-        lines = self.with_date_and_server(headers, ACCEPTANCE_OWNS)
+        lines = self.with_date_and_server(headers, ACCEPTANCE_OWNS, self.runtime.date)
         if any(name.lower() == b"sec-websocket-protocol" for name, _ in lines):
             raise Unsendable("websocket.accept names a subprotocol by 'subprotocol', not in 'headers'")
         lines = [*agreed, *lines]
@@ -689,7 +692,8 @@ class Http1Connection(Connection):
         except h11.LocalProtocolError as error:
             raise Unsendable(head_fault(lines, error)) from error
         self.transport.write(self.authority.send(switching))
-        successor = WebSocketConnection(self, exchange, extensions, self.visit(), self.intake.rest())
+        short = self.recall is not None and not extensions
+        successor = WebSocketConnection(self, exchange, extensions, self.visit(), self.intake.rest(), short)
         self.exchange = None
         self.become(successor)
         return successor

@@ -136,14 +136,14 @@ class Recall:
         if len(lines) > self.config.limit_headers:
             return None
         headers: list[Header] = []
-        new: list[bytes] = []
+        new: dict[bytes, Header] = {}
         for line in lines:
             header = self.header_lines.get(line)
             if header is None:
                 header = split_header(line)
                 if header is None:
                     return None
-                new.append(line)
+                new[line] = header
             headers.append(header)
         names = [name for name, _ in headers]
         lengths = names.count(b"content-length")
@@ -161,17 +161,17 @@ class Recall:
             blocks[block] = found
         return found
 
-    def takes(self, block: bytes, new: list[bytes]) -> bool:
-        """Whether h11 takes the lines that are new of a block, and reads them as `split_header` does."""
-        split = [split_header(line) for line in new]
+    def takes(self, block: bytes, new: dict[bytes, Header]) -> bool:
+        """Whether h11 takes the lines that are new of a block, and reads them as `split_header` has."""
+        split = list(new.values())
         try:
             check_lines(block)
-            read = list(h11.EndOfMessage(headers=split).headers)  # type: ignore[arg-type]  # none is None
+            read = list(h11.EndOfMessage(headers=split).headers)
         except (BadRequest, h11.LocalProtocolError):
             return False
         if read != split:
             return False
-        for line, header in zip(new, read, strict=True):
+        for line, header in new.items():
             if header[0] in SHARED:
                 remember(self.header_lines, line, header, len(line))
         return True

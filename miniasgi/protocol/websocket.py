@@ -413,13 +413,14 @@ class WebSocketConnection(Connection):
         extensions: list[Deflate],
         visit: Visit,
         early: bytes,
+        short: bool,
     ) -> None:
         super().__init__(previous.runtime, previous.transport)
         self.exchange = exchange
         self.visit = visit
         self.extensions = extensions
         self.wsproto = WsprotoConnection(ConnectionType.SERVER, [*extensions])
-        self.short = previous.runtime.recall is not None and not extensions
+        self.short = short
         self.walk = Walk()
         self.asked = False
         self.backlog = bytearray(early)

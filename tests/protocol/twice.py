@@ -1,6 +1,8 @@
 """The same encounter twice, once with recall and once without: all that comes of it, to be compared.
 
 And mutants: the code with one of its conditions taken out, which such a comparison has to find.
+
+An example is (arguments, options) of `play`, which `stage` gives, but for the option `recall`.
 """
 
 import asyncio
@@ -10,10 +12,13 @@ import textwrap
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import Phase, given, settings
 
 from tests.memory import DATE
 from tests.protocol import encounters
 from tests.protocol.encounters import Application, Encounter, Network, cancel_all
+
+AT_ONCE = [(("feed", 10**6), 40)]  # a script
 
 
 class Watched(Network):
@@ -135,6 +140,46 @@ def stage():
             logger.disabled = False
 
 
+def compare(play, example):
+    """What comes of an example with recall, which must be what comes of it without."""
+    arguments, options = example
+    told, recalled = play(*arguments, recall=True, **options)
+    for with_recall, without in zip(told, play(*arguments, recall=False, **options)[0], strict=True):
+        assert with_recall == without
+    return told, recalled
+
+
+def outcomes(strategy, how, crafted=()):
+    """Some examples of the strategy, behind those that are given, and what comes of each without recall."""
+    found = []
+    with stage() as play:
+
+        def keep(example):
+            arguments, options = example
+            found.append((example, play(*arguments, recall=False, **options)[0]))
+
+        for each in crafted:
+            keep(each)
+        settings(how, phases=[Phase.generate])(given(strategy)(keep))()
+    return found
+
+
+def is_found(mutant, known):
+    """Whether something else than what is known comes of one of these examples, with the code so changed."""
+    owner, name, make = mutant
+    with stage() as play, pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(owner, name, make())
+        return any(differs(play, example, without) for example, without in known)
+
+
+def differs(play, example, without):
+    arguments, options = example
+    try:
+        return play(*arguments, recall=True, **options)[0] != without
+    except Exception:  # an assertion of the network's, or the server's own fault
+        return True
+
+
 def changed(function, old, new):
     """The function with a part of its source replaced."""
     source = textwrap.dedent(inspect.getsource(function))
@@ -147,11 +192,3 @@ def changed(function, old, new):
 def instead(owner, name, old, new=""):
     """The attribute `name` of the owner, with `old` in its source replaced by `new`."""
     return owner, name, lambda: changed(getattr(owner, name), old, new)
-
-
-def is_found(play, example, without, **options):
-    """Whether something else comes of it now."""
-    try:
-        return play(*example, recall=True, **options)[0] != without
-    except Exception:  # an assertion of the network's, or the server's own fault
-        return True
