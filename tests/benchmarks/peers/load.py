@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h11
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, TextMessage
 
 from .traffic import COUNTER, Request
 
@@ -72,6 +74,11 @@ def one_answer(connection: h11.Connection, sock: socket.socket) -> tuple[int, by
         return read_answer(connection, sock)
     except h11.ProtocolError as error:
         raise Wrong(f"this is no answer: {error}") from error
+
+
+def first_answer(sock: socket.socket) -> tuple[int, bytes]:
+    """The same, of a connection on which nothing was asked before."""
+    return one_answer(h11.Connection(h11.CLIENT), sock)
 
 
 ANY_REQUEST = h11.Request(
@@ -141,32 +148,18 @@ def counted(data: bytes) -> bytes:
 # ---- WebSocket ----
 
 KEY, ACCEPT = b"dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
-TEXT, BINARY = 0x81, 0x82  # of a whole message
-MASK = b"\x37\xfa\x21\x3d"
 
 
-def opcode_of(message: str | bytes) -> tuple[int, bytes]:
-    return (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
-
-
-def length_of(size: int, masked: int) -> bytes:
-    if size < 126:
-        return bytes([masked | size])
-    if size < 2**16:
-        return bytes([masked | 126]) + size.to_bytes(2, "big")
-    return bytes([masked | 127]) + size.to_bytes(8, "big")
+def event_of(message: str | bytes) -> TextMessage | BytesMessage:
+    return TextMessage(message) if isinstance(message, str) else BytesMessage(message)
 
 
 def server_frame(message: str | bytes) -> bytes:
-    first, data = opcode_of(message)
-    return bytes([first]) + length_of(len(data), 0) + data
+    return Connection(ConnectionType.SERVER).send(event_of(message))
 
 
 def client_frame(message: str | bytes) -> bytes:
-    first, data = opcode_of(message)
-    mask = int.from_bytes((MASK * (len(data) // 4 + 1))[: len(data)], "big")
-    masked = (int.from_bytes(data, "big") ^ mask).to_bytes(len(data), "big")
-    return bytes([first]) + length_of(len(data), 0x80) + MASK + masked
+    return Connection(ConnectionType.CLIENT).send(event_of(message))
 
 
 def websocket(port: int, path: str = "/") -> socket.socket:
@@ -342,7 +335,7 @@ class Upload(Transfer):
         sock.sendall(head.encode())
         for data in self.body():
             sock.sendall(data)
-        answer = one_answer(h11.Connection(h11.CLIENT), sock)
+        answer = first_answer(sock)
         if answer != (200, b"%d" % self.size):
             raise Wrong(f"an upload of {self.size} bytes was answered {answer}")
 

@@ -93,7 +93,7 @@ SERVERS = {
         loud="--access-log",
         needs=("granian", "uvloop"),
     ),
-    LIMIT: Server("{python} -m tests.benchmarks.peers.canned {workload} {port}"),
+    LIMIT: Server("{python} -m tests.benchmarks.peers.canned {workload} {port}", needs=("h11", "wsproto")),
 }
 
 DISTRIBUTIONS = (

@@ -28,6 +28,7 @@ from .load import (
     client_frame,
     connected,
     counted,
+    first_answer,
     receive_message,
     server_frame,
     still_open,
@@ -294,12 +295,9 @@ class IdleHTTP(Idle):
     def open(self, port: int) -> socket.socket:
         sock = connected(port)
         sock.sendall(HELLO.data)
-        answer = b""
-        while not answer.endswith(BODY):
-            piece = sock.recv(4096)
-            if not piece:
-                raise Wrong(f"the connection ended within {answer!r}")
-            answer += piece
+        answer = first_answer(sock)
+        if answer != (200, BODY):
+            raise Wrong(f"the answer is {answer}")
         return sock
 
 
