@@ -27,7 +27,7 @@ from tests.protocol.client_bytes import (
     handshake,
 )
 from tests.protocol.test_fuzz import POLITE_WS_PROGRAMS, RUDE_WS_PROGRAMS, SCRIPTS, Share, fuzz
-from tests.protocol.twice import compare, instead, is_found, outcomes, stage
+from tests.protocol.twice import AT_ONCE, compare, instead, is_found, outcomes, stage
 
 
 def by_wsproto(data):
@@ -132,6 +132,10 @@ def encountered(draw):
         offer, data = draw(st.one_of(SOUPS, frame_streams()))
         script = draw(SCRIPTS)
         program = draw(st.one_of(POLITE_WS_PROGRAMS, RUDE_WS_PROGRAMS))
+    return example(data, script, program, offer)
+
+
+def example(data, script, program=MIRROR, offer=None):
     head = handshake(offer)
     return (head + data, [(("feed", len(head)), 3), *script], [program]), {"ws_max_size": MAX_SIZE}
 
@@ -176,9 +180,36 @@ MUTANTS = {
 }
 
 
+BEGUN = encoded(b"h", 1, fin=0)
+# Something for each mutant, whatever the fuzz draws: frames, and after how many bytes they are cut.
+CRAFTED = [
+    example(data, [(("feed", size), 3) for size in (*cuts, 10**6)] + AT_ONCE)
+    for data, *cuts in [
+        (GOOD[0] * 2,),
+        (GOOD[1] * 2,),
+        (GOOD[5], 1, 7),
+        (GOOD[1] * 2, 7),
+        (GOOD[3],),
+        (GOOD[5], 8),
+        (BEGUN + encoded(b"i", 0),),
+        (BEGUN + GOOD[0],),
+        (BEGUN + encoded(b"p", 9) + GOOD[0],),
+        (encoded(b"not masked", 2, mask=b"") + GOOD[1],),
+        (encoded(b"hi", 1, form=16),),
+        (encoded(b"\xff", 1),),
+    ]
+] + [example(GOOD[0] * 2, AT_ONCE, offer=b"permessage-deflate")]
+
+
 @functools.cache
 def known_examples():
-    return outcomes(encountered(), fuzz(700))
+    return outcomes(encountered(), fuzz(700), CRAFTED)
+
+
+def test_crafted_examples_are_as_without_the_short_way():
+    with stage() as play:
+        for each in CRAFTED:
+            compare(play, each)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)

@@ -481,6 +481,16 @@ RARE = [
     (asked(), answered((b"Server", b"me"))),
     (asked(), answered(before=[("stop_server",)])),
     (asked(), answered(between=[("stop_server",)])),
+    (asked(), answered(before=[("turns", 1)])),
+    (asked(line=b"GET http://y/z HTTP/1.1"), answered()),
+    (asked(line=b"GET / HTTP/1.2"), answered()),
+    (asked(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), answered()),
+    (asked(b"Content-Length: 5", body=b"hello"), answered(before=[("read",)])),
+    (asked(b"Content-Length: 99", body=b"hello"), answered(before=[("read",)])),
+    (asked(), [("start", 200, ((b"content-length", b"5"),)), ("part", b"hello", True), ("part", b"", False)]),
+    (asked(), [("start", 200, ((b"content-length", b"5"),)), ("careless", ("part", b"hell", False))]),
+    (asked(), answered((b"content-length", b"5"))),
+    (asked(), answered((b"x y", b"z"))),
 ]
 
 

@@ -113,6 +113,7 @@ async def all_that_comes_of(data, script, programs, *, warm=b"", **options):
     await encounter.play(script, data)
     encounter.take()
     await encounter.client.turns(100)  # in which all that is left of a stream can be answered
+    encounter.transport.done.append("the client ends")  # the server has done before that what it could
     recall = encounter.runtime.recall
     await encounter.end()
     return (application.seen, other.done, encounter.transport.done, log), bool(recall and recall.status_lines)
