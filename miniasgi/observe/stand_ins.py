@@ -97,6 +97,10 @@ class ObservedHttp1Connection(Http1Connection):
         """No: what the kernel copies passes by unseen."""
         return False
 
+    def hold(self, *parts: bytes) -> None:
+        """Nothing is: so each write stands behind what it was made of."""
+        self.write(*parts)
+
     def refuse(self, status: int, text: str = "", headers: Headers = (), page: Page | None = None) -> None:
         if self.response is None:  # otherwise no word of it leaves
             self.transport.observer.on_refused(status, text)

@@ -75,6 +75,8 @@ class ResponseWire(Wire, Protocol):
 class State(Enum):
     """Where the application stands in its answer; each value completes "… was sent"."""
 
+    __hash__ = object.__hash__  # Enum's own is in Python, and costs 60 ns at each look into a table
+
     START = "before http.response.start"
     STARTED = "after http.response.start"
     BODY = "after the first of the body"

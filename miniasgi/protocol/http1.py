@@ -13,8 +13,7 @@ reading order: `strict`.
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Container, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import h11
@@ -27,7 +26,7 @@ from .exchange import Exchange, Headers
 from .file import FilePart
 from .intake import Intake
 from .reasons import REASONS
-from .recall import Blocks, PlainAnswer, PlainRequest, Recall
+from .recall import Known, PlainAnswer, PlainRequest, Recall
 from .runtime import Page, Runtime, Visit
 from .scope import Endpoint, asks_for_trailers, fresh_http_scope, http_scope, websocket_scope
 from .strict import BadRequest, check_request, rule_behind
@@ -48,8 +47,6 @@ HIGH_WATER = 64 * 1024
 MAX_UNWANTED = 256 * 1024
 # When a client that was one too many may come again, in seconds: a guess, since nobody knows.
 RETRY_AFTER = b"1"
-# Up to here, joining the parts of a response costs less than a second write.
-SMALL_WRITE = 64 * 1024
 
 # Headers that an application cannot set: in a response, in one without a length, when it accepts a WebSocket.
 RESPONSE_OWNS = (b"transfer-encoding",)
@@ -70,12 +67,12 @@ class Http1Connection(Connection):
     __slots__ = (
         "answer",  # the head of a plain response, until it leaves
         "began",  # when the request under way was complete to its headers, in the runtime's time
-        "blocks",  # what was remembered on this connection
         "endpoint",  # who speaks with whom
         "exchange",  # the request that is being answered; None between two
         "h11",  # which was not told of a plain request yet; `authority` tells it first
         "head",  # the head of the response, until its first bytes leave with it
         "intake",  # what came and h11 was not given yet
+        "known",  # what recall remembers of this connection
         "pumping",  # the pump runs; who finds it running need do nothing
         "recall",  # what h11 has said before; None where it is asked each time
         "request",  # the request that is being read or answered; None while the next one is awaited
@@ -88,7 +85,7 @@ class Http1Connection(Connection):
         super().__init__(runtime, transport)
         self.h11 = h11.Connection(h11.SERVER)
         self.recall = runtime.recall
-        self.blocks: Blocks = {}
+        self.known = Known()
         self.untold = b""
         self.answer: PlainAnswer | None = None
         self.intake = Intake(runtime.config)
@@ -118,7 +115,7 @@ class Http1Connection(Connection):
         first = self.request is None and not self.intake.begun
         self.intake.receive(data)
         self.pump()
-        if first and self.request is None and self.intake.begun:  # of a head that is not whole yet
+        if self.request is None and first and self.intake.begun:  # of a head that is not whole yet
             self.expect_within(self.runtime.config.timeout_head)
 
     def eof_received(self) -> bool:
@@ -147,16 +144,15 @@ class Http1Connection(Connection):
             self.refuse(error.error_status_hint, rule_behind(error))
         finally:
             self.pumping = False
-        if self.current:
-            self.balance()
+        self.balance()
 
     def take_events(self) -> None:
         taken = 0
-        while self.current and self.reads_on():
+        while self.reads_on() and self.current:
             if taken == TURN:
                 self.pump_soon()
                 return
-            if self.recall is not None and self.h11.their_state is h11.IDLE and self.begin_plain(self.recall):
+            if self.request is None and self.recall is not None and self.begin_plain(self.recall):
                 taken += 1
                 continue
             event = self.next_event()
@@ -169,10 +165,9 @@ class Http1Connection(Connection):
 
     def reads_on(self) -> bool:
         """Whether h11 can be given more: a request's rest, or the next one while the client takes answers."""
-        if self.untold:
-            return False
-        state = self.h11.their_state
-        return state is h11.SEND_BODY or (state is h11.IDLE and not self.writing_paused)
+        if self.request is None:
+            return not self.writing_paused and (self.intake.ended or len(self.intake.data) > 0)
+        return self.h11.their_state is h11.SEND_BODY
 
     def next_event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
         """h11's next event: of what it has, or else of the next piece of what came. Raises BadRequest."""
@@ -189,10 +184,11 @@ class Http1Connection(Connection):
         if not crowded and len(self.intake) > self.runtime.config.limit_pipelined:
             # Where h11 would be given more, a piece lies there whose rest is to come; that has a limit too.
             crowded = self.pump_due or not self.reads_on()
-        if crowded:
-            self.pause_reading()
-        elif self.reading_paused:
-            self.resume_reading()
+        if crowded is not self.reading_paused and self.current:
+            if crowded:
+                self.pause_reading()
+            else:
+                self.resume_reading()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -288,22 +284,17 @@ class Http1Connection(Connection):
     def begin_plain(self, recall: Recall) -> bool:
         """Begin the next request without h11, if it is there as a whole and plain."""
         head = self.intake.whole_head()
-        request = recall.request(head, self.blocks) if head else None
-        if request is None:
+        request = recall.request(head, self.known) if head else None
+        if request is None or request.length > HIGH_WATER or len(head) + request.length > len(self.intake):
             return False
-        size = len(head) + request.length
-        if size > len(self.intake) or request.length > HIGH_WATER:
-            return False
-        body = self.intake.take(size)[len(head) :]
+        body = self.intake.take(len(head), request.length)
         self.untold = head
         self.request_begins(request)
         self.check_concurrency()
         scope = fresh_http_scope(
             request.method,
-            "1.1",
             request.place,
             list(request.headers),
-            False,
             self.endpoint,
             self.runtime.config.root_path,
             self.runtime.state,
@@ -331,8 +322,7 @@ class Http1Connection(Connection):
 
     def write_plain(self, answer: PlainAnswer, body: bytes) -> None:
         """Write a whole answer as h11 would, and be ready for the next request."""
-        ours = b"date: %b\r\nserver: miniasgi\r\n\r\n" % answer.date
-        self.write([*answer.parts, ours, body], len(body))
+        self.hold(*answer.parts, b"date: %b\r\nserver: miniasgi\r\n\r\n" % answer.date, body)
         self.response = answer
         self.sent = len(body)
         self.exchange = self.answer = None
@@ -341,7 +331,7 @@ class Http1Connection(Connection):
         self.await_request()
         if not self.pumping:
             self.go_on()
-        self.balance()
+            self.balance()
 
     # ---- what an exchange asks: Wire ----
 
@@ -428,7 +418,7 @@ class Http1Connection(Connection):
         if not late and self.request.http_version != b"1.0":
             lines = [(b"link", link) for link in links]
             hint = h11.InformationalResponse(status_code=103, headers=lines, reason=b"Early Hints")
-            self.transport.write(self.authority.send(hint))
+            self.write(self.authority.send(hint))
 
     def write_body(self, body: bytes, more_body: bool) -> None:
         answer = self.answer
@@ -436,8 +426,10 @@ class Http1Connection(Connection):
             self.write_plain(answer, body)
             return
         parts = self.frame(body, None if more_body else h11.EndOfMessage())
-        self.write(parts, len(body))
-        if not more_body:
+        if more_body:
+            self.write(*parts)
+        else:
+            self.hold(*parts)
             self.response_complete()
 
     async def write_file(self, part: FilePart) -> None:
@@ -447,11 +439,11 @@ class Http1Connection(Connection):
         # h11 frames whatever has a length, and hands it back as it is.
         pieces = self.frame(part, None)
         try:
-            for piece in joined(pieces):
+            for piece in pieces:
                 if isinstance(piece, FilePart):
                     await self.send_file(piece)
                 else:
-                    self.transport.write(piece)
+                    self.write(piece)
         except ClientDisconnected:
             self.break_off()
             raise
@@ -474,7 +466,7 @@ class Http1Connection(Connection):
     def write_trailers(self, headers: Headers) -> None:
         taken = self.takes_trailers and not self.is_bodiless
         lines = [line for line in headers if taken and line[0].lower() not in LENGTHLESS_OWNS]
-        self.write(self.frame(b"", h11.EndOfMessage(headers=lines)), 0)
+        self.write(*self.frame(b"", h11.EndOfMessage(headers=lines)))
         self.response_complete()
 
     @property
@@ -521,21 +513,13 @@ class Http1Connection(Connection):
             )
         return text
 
-    def write(self, parts: list[bytes], size: int) -> None:
-        """Hand the parts to the transport: as one where they are small, without copies where not."""
-        if size <= SMALL_WRITE:
-            self.transport.write(b"".join(parts))
-        else:
-            for part in joined(parts):
-                self.transport.write(part)
-
     def want_body(self) -> None:
         if self.untold:  # the request is whole: it waits for the end
             self.balance()
             return
         if self.authority.they_are_waiting_for_100_continue:
             going_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-            self.transport.write(self.authority.send(going_on))
+            self.write(self.authority.send(going_on))
         self.balance()
         if (
             self.authority.their_state is h11.SEND_BODY and self.deadline == math.inf
@@ -563,8 +547,7 @@ class Http1Connection(Connection):
             self.expect_within(self.runtime.config.timeout_body)
         elif self.next_cycle() and not self.pumping:
             self.go_on()
-        if self.current:
-            self.balance()
+        self.balance()
 
     def go_on(self) -> None:
         """The pump is to take what waits already."""
@@ -638,7 +621,7 @@ class Http1Connection(Connection):
             if self.request is None or self.request.method != b"HEAD":
                 answer += writer.send(h11.Data(data=body))
                 self.sent = len(body)
-            self.transport.write(answer)
+            self.write(answer)
             if self.exchange is None:
                 self.log_access()
             self.close(linger=True)
@@ -691,7 +674,7 @@ class Http1Connection(Connection):
             switching = h11.InformationalResponse(status_code=101, headers=lines, reason=REASONS[101])
         except h11.LocalProtocolError as error:
             raise Unsendable(head_fault(lines, error)) from error
-        self.transport.write(self.authority.send(switching))
+        self.write(self.authority.send(switching))
         short = self.recall is not None and not extensions
         successor = WebSocketConnection(self, exchange, extensions, self.visit(), self.intake.rest(), short)
         self.exchange = None
@@ -736,15 +719,6 @@ ON_EVENT: dict[type, Callable[[Http1Connection, Any], None]] = {
     h11.Data: Http1Connection.on_data,
     h11.EndOfMessage: Http1Connection.on_end_of_message,
 }
-
-
-def joined(parts: Iterable[Any]) -> Iterator[Any]:
-    """The parts, those that are small and next to each other as one: each write is a packet of its own."""
-    for large, run in groupby(parts, lambda part: isinstance(part, FilePart) or len(part) > SMALL_WRITE):
-        if large:
-            yield from run
-        else:
-            yield b"".join(run)
 
 
 def head_fault(lines: Headers, error: h11.LocalProtocolError) -> str:

@@ -70,11 +70,12 @@ class Intake:
     @property
     def begun(self) -> bool:
         """Whether something of a request waits; an empty line before one is none of it."""
-        count = len(self.data) - self.at
-        return count > 2 or (count > 0 and self.data[self.at :] not in (b"\r", b"\r\n"))
+        if not self.data:
+            return False
+        return len(self.data) - self.at > 2 or self.data[self.at :] not in (b"", b"\r", b"\r\n")
 
     def receive(self, data: bytes) -> None:
-        if len(self):
+        if self.data:
             self.data = self.data[self.at :] + data
             self.checked = max(self.checked - self.at, 0)
         else:
@@ -86,10 +87,10 @@ class Intake:
         end = self.data.find(b"\r\n\r\n", self.at) + 4
         return self.data[self.at : end] if 4 <= end <= self.at + self.config.limit_head else b""
 
-    def take(self, size: int) -> bytes:
-        """A whole request of this size, which h11 is not given from here."""
-        taken = self.data[self.at : self.at + size]
-        self.at += size
+    def take(self, head: int, body: int) -> bytes:
+        """The body of a request of these sizes, which h11 is not given from here."""
+        start, self.at = self.at + head, self.at + head + body
+        taken = self.data[start : self.at]
         self.forget_taken()
         return taken
 

@@ -89,6 +89,9 @@ class OpenConnection(Protocol):
     def on_overdue(self, now: float) -> None:
         """One of the deadlines has passed."""
 
+    def flush(self) -> None:
+        """Give the transport what is held."""
+
     def stop(self) -> None:
         """The server stops: close as soon as nothing is owed."""
 
@@ -127,6 +130,7 @@ class Runtime:
         "connections",  # the open connections
         "context",  # the context variables as they were when the server started
         "date",  # the value of the Date header, renewed with each tick
+        "holding",  # who has something to send at the end of this turn of the loop
         "loop",  # the event loop
         "on_debug",  # is given what http.response.debug says; None but in tests
         "quiet",  # done once, after stop_accepting, nothing is open or running any more
@@ -169,6 +173,7 @@ class Runtime:
         self.start_task = choose_start_task(loop)
         self.context = contextvars.copy_context()
         self.connections: set[OpenConnection] = set()
+        self.holding: list[OpenConnection] = []
         self.calls: set[RunningCall] = set()
         self.stopping = False
         self.quiet: asyncio.Future[None] = loop.create_future()
@@ -181,6 +186,17 @@ class Runtime:
         end lets the next request begin, would hand its own on to that request.
         """
         return self.start_task(coroutine, context=self.context.copy())
+
+    def flush_soon(self, connection: OpenConnection) -> None:
+        """Flush the connection at the end of this turn of the loop, with the others that hold something."""
+        if not self.holding:
+            self.loop.call_soon(self.flush)
+        self.holding.append(connection)
+
+    def flush(self) -> None:
+        holding, self.holding = self.holding, []
+        for connection in holding:
+            guarded(connection.transport, connection.flush)
 
     def tick(self) -> None:
         """The server's clock calls this every TICK seconds: renew the date, end what is overdue.

@@ -30,67 +30,77 @@ class Endpoint(NamedTuple):
     server: Address  # (host, port); (path, None) on a unix socket
     tls: TLSFacts | None = None  # None without TLS
 
-    @property
-    def secure(self) -> bool:
-        return self.tls is not None
 
-
-class Place(NamedTuple):
-    """What of a scope depends on the request's target alone."""
-
-    path: str
-    raw_path: bytes
-    query_string: bytes
+# What of a scope depends on the request's target alone: path, raw_path, query_string.
+Place = tuple[str, bytes, bytes]
 
 
 def http_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:
     """The scope of one HTTP request. Raises BadRequest."""
     place, headers = read_request(request, root_path)
-    version = version_of(request)
-    trailers = asks_for_trailers(headers)
-    return fresh_http_scope(request.method, version, place, headers, trailers, endpoint, root_path, state)
+    scope = fresh_http_scope(request.method, place, headers, endpoint, root_path, state)
+    if request.http_version == b"1.0":  # it has neither informational responses nor trailers
+        scope["http_version"] = "1.0"
+        del scope["extensions"]["http.response.early_hint"]
+    elif asks_for_trailers(headers):
+        scope["extensions"]["http.response.trailers"] = {}
+    return scope
 
 
 def fresh_http_scope(
     method: bytes,
-    version: str,
     place: Place,
     headers: list[tuple[bytes, bytes]],
-    trailers: bool,
     endpoint: Endpoint,
     root_path: str,
     state: dict[Any, Any],
 ) -> Scope:
-    """The same, of what was read already. All of it that can be changed is the application's own."""
-    scope = common_scope(version, place, headers, endpoint, root_path, state)
-    scope["type"] = "http"
-    scope["scheme"] = "https" if endpoint.secure else "http"
-    scope["method"] = method.decode("ascii")
-    scope["extensions"] = http_extensions(version, trailers)
-    add_tls(scope, endpoint)
+    """The same of HTTP/1.1, without trailers. All of it that can be changed is the application's own."""
+    path, raw_path, query_string = place
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": ASGI_VERSION, "spec_version": SPEC_VERSION},
+        "http_version": "1.1",
+        "method": method.decode("ascii"),
+        "scheme": "http",
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": query_string,
+        "root_path": root_path,
+        "headers": headers,
+        "client": endpoint.client,
+        "server": endpoint.server,
+        "state": state.copy(),
+        # What a response may have beyond a head and a body (ASGI, "Extensions").
+        "extensions": {
+            "http.response.pathsend": {},
+            "http.response.zerocopysend": {},
+            "http.response.early_hint": {},
+        },
+    }
+    if endpoint.tls is not None:
+        add_tls(scope, endpoint.tls)
     return scope
+
+
+def add_tls(scope: Scope, tls: TLSFacts) -> None:
+    """The `tls` extension; "for non-TLS connections, the ASGI server is forbidden from providing" it."""
+    scope["scheme"] += "s"
+    scope["extensions"]["tls"] = tls.extension()
 
 
 def websocket_scope(request: h11.Request, endpoint: Endpoint, root_path: str, state: dict[Any, Any]) -> Scope:
     """The scope of one WebSocket; its headers are those of the handshake, all of them. Raises BadRequest."""
     place, headers = read_request(request, root_path)
-    scope = common_scope(version_of(request), place, headers, endpoint, root_path, state)
+    scope = fresh_http_scope(request.method, place, headers, endpoint, root_path, state)
+    del scope["method"]
     scope["type"] = "websocket"
-    scope["scheme"] = "wss" if endpoint.secure else "ws"
+    scope["scheme"] = "ws"
     scope["subprotocols"] = offered_subprotocols(request)
     scope["extensions"] = {"websocket.http.response": {}}
-    add_tls(scope, endpoint)
+    if endpoint.tls is not None:
+        add_tls(scope, endpoint.tls)
     return scope
-
-
-def http_extensions(version: str, trailers: bool) -> dict[str, dict[str, Any]]:
-    """What a response may have beyond a head and a body (ASGI, "Extensions")."""
-    extensions: dict[str, dict[str, Any]] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
-    if version != "1.0":  # it has neither informational responses nor trailers
-        extensions["http.response.early_hint"] = {}
-        if trailers:
-            extensions["http.response.trailers"] = {}
-    return extensions
 
 
 def asks_for_trailers(headers: Headers) -> bool:
@@ -99,17 +109,6 @@ def asks_for_trailers(headers: Headers) -> bool:
         if name == b"te" and b"trailers" in [token.strip() for token in value.lower().split(b",")]:
             return True
     return False
-
-
-def add_tls(scope: Scope, endpoint: Endpoint) -> None:
-    """The `tls` extension; "for non-TLS connections, the ASGI server is forbidden from providing" it."""
-    if endpoint.tls is not None:
-        scope["extensions"]["tls"] = endpoint.tls.extension()
-
-
-def version_of(request: h11.Request) -> str:
-    """ASGI knows 1.0 and 1.1; a minor version above is understood as the latest (RFC 9110 section 2.5)."""
-    return "1.0" if request.http_version == b"1.0" else "1.1"
 
 
 def read_request(request: h11.Request, root_path: str) -> tuple[Place, list[tuple[bytes, bytes]]]:
@@ -132,29 +131,7 @@ def place_of(target: bytes, root_path: str) -> Place:
         # belongs to whoever mounted the application.
         path = root_path + path
         raw_path = quote(root_path).encode("ascii") + raw_path
-    return Place(path, raw_path, query_string)
-
-
-def common_scope(
-    version: str,
-    place: Place,
-    headers: list[tuple[bytes, bytes]],
-    endpoint: Endpoint,
-    root_path: str,
-    state: dict[Any, Any],
-) -> dict[str, Any]:
-    return {
-        "asgi": {"version": ASGI_VERSION, "spec_version": SPEC_VERSION},
-        "http_version": version,
-        "path": place.path,
-        "raw_path": place.raw_path,
-        "query_string": place.query_string,
-        "root_path": root_path,
-        "headers": headers,
-        "client": endpoint.client,
-        "server": endpoint.server,
-        "state": state.copy(),
-    }
+    return path, raw_path, query_string
 
 
 def read_target(request: h11.Request) -> tuple[bytes, bytes | None]:

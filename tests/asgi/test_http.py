@@ -315,7 +315,7 @@ async def test_status_headers_and_body_have_the_defaults_of_the_specification():
 
 
 async def test_what_send_was_given_is_on_its_way_when_it_returns():
-    """The client has each part before the application goes on."""
+    """The client has each part before the application goes on; the end of an answer, when the loop does."""
     go_on = asyncio.Queue()
 
     async def app(scope, receive, send):
@@ -342,6 +342,7 @@ async def test_a_body_message_is_written_within_its_send():
         await send({**BODY, "more_body": True})
         written.append(client.written)
         await send({"type": "http.response.body"})
+        await asyncio.sleep(0)
         written.append(client.written)
 
     client = MemoryClient(app)

@@ -19,7 +19,7 @@ from miniasgi import Config
 from miniasgi.protocol import recall
 from miniasgi.protocol.http1 import Http1Connection
 from miniasgi.protocol.intake import Intake
-from miniasgi.protocol.recall import LONGEST_BLOCK, LONGEST_LINE, MOST_BLOCKS, MOST_LINES, Recall
+from miniasgi.protocol.recall import LONGEST_BLOCK, LONGEST_LINE, MOST_BLOCKS, MOST_LINES, Known, Recall
 from miniasgi.protocol.scope import read_request
 from miniasgi.protocol.strict import check_request
 from tests.memory import DATE, MemoryClient
@@ -51,7 +51,7 @@ def as_h11_reads(head, config=CONFIG):
 
 def plain(head, memory=None, config=CONFIG):
     """The same, as recall has it."""
-    found = (memory or Recall(config)).request(head, {})
+    found = (memory or Recall(config)).request(head, Known())
     if found is None:
         return None
     return found.method, found.target, list(found.headers), found.length, found.place
@@ -173,17 +173,19 @@ class Status(int):
 
 
 def test_the_memories_are_bounded():
-    memory, blocks = Recall(CONFIG), {}
+    memory, known = Recall(CONFIG), Known()
     for number in range(3 * MOST_LINES):
-        assert memory.request(b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: %d\r\n\r\n" % number, blocks)
+        assert memory.request(b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: %d\r\n\r\n" % number, known)
         assert memory.answer(200, [(b"content-length", b"5"), (b"vary", b"%d" % number)], DATE)
         assert memory.answer(Status(200), [(b"content-length", b"5")], DATE)
         kept = (memory.header_lines, memory.answer_lines)
         assert all(0 < len(each) <= MOST_LINES for each in kept)
         assert len(memory.status_lines) == 1
-        assert len(blocks) <= MOST_BLOCKS
-    assert memory.request(b"GET / HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"x" * LONGEST_BLOCK), blocks)
-    assert max(map(len, blocks)) <= LONGEST_BLOCK
+        assert 0 < len(known.blocks) <= MOST_BLOCKS
+        assert known.request.head.endswith(b" %d\r\n\r\n" % number)
+    assert memory.request(b"GET / HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"x" * LONGEST_BLOCK), known)
+    assert max(len(block.written) for block in known.blocks) <= LONGEST_BLOCK
+    assert known.request is None
     assert max(map(len, memory.header_lines)) <= LONGEST_LINE
 
 
@@ -199,14 +201,14 @@ def test_the_memories_are_bounded():
     ],
 )
 def test_what_may_be_a_secret_is_kept_by_its_own_connection_alone(secret):
-    memory, blocks = Recall(CONFIG), {}
-    assert memory.request(b"GET /?token=a HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % secret, blocks)
+    memory, known = Recall(CONFIG), Known()
+    assert memory.request(b"GET /?token=a HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % secret, known)
     assert memory.answer(
         200, [(b"content-length", b"5"), (b"Set-Cookie", b"a=b"), (b"location", b"/?a")], DATE
     )
     assert list(memory.header_lines) == [b"Host: x"]
     assert not memory.answer_lines
-    assert len(blocks) == 1
+    assert len(known.blocks) == 1
 
 
 async def test_h11_is_told_when_something_else_than_a_plain_answer_comes_of_a_plain_request():
@@ -420,13 +422,14 @@ MUTANTS = {
     "two lengths": instead(Recall, "read_block", "or lengths > 1"),
     "no body": instead(Recall, "read_block", "if lengths else 0", "if False else 0"),
     "any character in a header": instead(Recall, "takes", "check_lines(block)", "pass"),
-    "the headers of another request": instead(Recall, "request", "blocks.get(rest)", "next(iter(blocks.values()), None)"),
+    "the headers of another request": instead(Recall, "request", "block.written == rest", "True"),
+    "another request": instead(Recall, "request", "known.request.head == head", "True"),
     "the application's list of headers": instead(
         Http1Connection, "begin_plain", "list(request.headers)", "request.headers"
     ),
-    "a body that has not come": instead(Http1Connection, "begin_plain", "size > len(self.intake) or"),
+    "a body that has not come": instead(Http1Connection, "begin_plain", " or len(head) + request.length > len(self.intake)"),
     "the next request before the answer": instead(
-        Http1Connection, "reads_on", "return False", "pass"
+        Http1Connection, "reads_on", "self.request is None", "self.request is None or self.untold"
     ),
     "h11 is not told": instead(Http1Connection, "settle", "self.h11.receive_data(self.untold + bytes(self.request.length))", 'self.untold = b""; return'),
     "the head is lost when h11 is told": instead(Http1Connection, "settle", "self.answer is not None", "False"),
