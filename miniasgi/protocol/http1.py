@@ -67,6 +67,7 @@ class Http1Connection(Connection):
     __slots__ = (
         "answer",  # the head of a plain response, until it leaves
         "began",  # when the request under way was complete to its headers, in the runtime's time
+        "chunked",  # h11 has framed a part of this body as a chunk, and will frame the others so
         "endpoint",  # who speaks with whom
         "exchange",  # the request that is being answered; None between two
         "h11",  # which was not told of a plain request yet; `authority` tells it first
@@ -88,6 +89,7 @@ class Http1Connection(Connection):
         self.known = Known()
         self.untold = b""
         self.answer: PlainAnswer | None = None
+        self.chunked = False
         self.intake = Intake(runtime.config)
         self.endpoint = endpoint_of(transport, runtime.server_cert)
         self.request: h11.Request | PlainRequest | None = None
@@ -425,6 +427,10 @@ class Http1Connection(Connection):
         if answer is not None and answer.length == len(body) and not more_body:
             self.write_plain(answer, body)
             return
+        if self.chunked and more_body and body:
+            self.sent += len(body)
+            self.write(*chunk(body))
+            return
         parts = self.frame(body, None if more_body else h11.EndOfMessage())
         if more_body:
             self.write(*parts)
@@ -495,6 +501,8 @@ class Http1Connection(Connection):
             raise Unsendable(self.length_error(str(error), len(body))) from error
         if self.head is not None:
             self.response, self.head = self.head, None
+        if self.recall is not None and end is None and len(body):
+            self.chunked = parts[-3:] == chunk(body)
         if not (bodiless or isinstance(body, FilePart)):  # a file is counted as it is sent
             self.sent += len(body)
         return parts
@@ -567,6 +575,7 @@ class Http1Connection(Connection):
     def await_request(self) -> None:
         """All is as it was before the first request of this connection."""
         self.request = self.response = None
+        self.chunked = False
         self.sent = self.unwanted = 0
         self.share = SHARE
         if self.writing_paused:
@@ -719,6 +728,11 @@ ON_EVENT: dict[type, Callable[[Http1Connection, Any], None]] = {
     h11.Data: Http1Connection.on_data,
     h11.EndOfMessage: Http1Connection.on_end_of_message,
 }
+
+
+def chunk(data: bytes | FilePart) -> list[Any]:
+    """The data as h11 frames it in a body of unknown length, which it does without remembering anything."""
+    return [b"%x\r\n" % len(data), data, b"\r\n"]
 
 
 def head_fault(lines: Headers, error: h11.LocalProtocolError) -> str:

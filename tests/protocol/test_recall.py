@@ -447,6 +447,15 @@ MUTANTS = {
     "any header of an answer": instead(
         Recall, "read_answer_line", "h11.EndOfMessage(headers=[(name, value)])", "pass"
     ),
+    "a part of a body of known length is a chunk": instead(
+        Http1Connection, "frame", "parts[-3:] == chunk(body)", "True"
+    ),
+    "an empty part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and more_body"),
+    "the last part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and body"),
+    "the next body is chunked, too": instead(Http1Connection, "await_request", "self.chunked = False"),
+    "chunks are not counted": instead(
+        Http1Connection, "write_body", "self.sent += len(body)\n        self.write", "self.write"
+    ),
     "a status that is no int": instead(Recall, "answer", "not isinstance(status, int)", "False"),
 }  # fmt: skip
 
@@ -494,10 +503,26 @@ RARE = [
     (asked(), [("start", 200, ((b"content-length", b"5"),)), ("careless", ("part", b"hell", False))]),
     (asked(), answered((b"content-length", b"5"))),
     (asked(), answered((b"x y", b"z"))),
+    (
+        asked(),
+        [
+            ("start", 200, ()),
+            ("part", b"he", True),
+            ("part", b"", True),
+            ("part", b"l", True),
+            ("part", b"lo", False),
+        ],
+    ),
+    (
+        asked(),
+        [("start", 200, ((b"content-length", b"3"),)), *[("part", b"x", True)] * 2, ("part", b"x", False)],
+    ),
 ]
 
 
 CRAFTED = [((data * 2, AT_ONCE, [[("unless_websocket", program)]]), {}) for data, program in RARE]
+# Two answers on one connection, the second of which is not framed as the first one is.
+CRAFTED.append(((asked() * 2, AT_ONCE, [[("unless_websocket", program)] for _, program in RARE[-2:]]), {}))
 
 
 def test_crafted_examples_are_as_without_recall():
