@@ -48,6 +48,11 @@ MAX_UNWANTED = 256 * 1024
 # When a client that was one too many may come again, in seconds: a guess, since nobody knows.
 RETRY_AFTER = b"1"
 
+# What every answer has, at the end of its head; that of a body of unknown length is in chunks, and ends so.
+ENDS_HEAD = b"date: %b\r\nserver: miniasgi\r\n\r\n"
+ENDS_CHUNKED_HEAD = b"date: %b\r\nserver: miniasgi\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
 # Headers that an application cannot set: in a response, in one without a length, when it accepts a WebSocket.
 RESPONSE_OWNS = (b"transfer-encoding",)
 LENGTHLESS_OWNS = (*RESPONSE_OWNS, b"content-length")
@@ -67,7 +72,7 @@ class Http1Connection(Connection):
     __slots__ = (
         "answer",  # the head of a plain response, until it leaves
         "began",  # when the request under way was complete to its headers, in the runtime's time
-        "chunked",  # h11 has framed a part of this body as a chunk, and will frame the others so
+        "chunked",  # a part of this body was framed as a chunk, as all others will be
         "endpoint",  # who speaks with whom
         "exchange",  # the request that is being answered; None between two
         "h11",  # which was not told of a plain request yet; `authority` tells it first
@@ -321,12 +326,31 @@ class Http1Connection(Connection):
             if self.answer is not None:
                 answer, self.answer = self.answer, None
                 self.make_head(answer.status_code, answer.headers, False, False, answer.date)
+                if self.response is answer:  # the client has it already
+                    assert self.head is not None  # it was made
+                    self.h11.send(self.head)
+                    self.response, self.head = self.head, None
 
-    def write_plain(self, answer: PlainAnswer, body: bytes) -> None:
-        """Write a whole answer as h11 would, and be ready for the next request."""
-        self.hold(*answer.parts, b"date: %b\r\nserver: miniasgi\r\n\r\n" % answer.date, body)
-        self.response = answer
-        self.sent = len(body)
+    def write_plain(self, answer: PlainAnswer, body: bytes, more_body: bool) -> None:
+        """Write a whole answer as h11 would, or a part of one in chunks. After the last, all is as before it."""
+        parts = []
+        if self.response is None:
+            self.response = answer
+            ours = ENDS_HEAD if answer.length is not None else ENDS_CHUNKED_HEAD
+            parts = [*answer.parts, ours % answer.date]
+        if answer.length is not None:
+            parts.append(body)
+        else:
+            if body:
+                parts += chunk(body)
+            if not more_body:
+                parts.append(LAST_CHUNK)
+        self.sent += len(body)
+        if more_body:
+            self.chunked = True
+            self.write(*parts)
+            return
+        self.hold(*parts)
         self.exchange = self.answer = None
         self.untold = b""
         self.log_access()
@@ -423,13 +447,13 @@ class Http1Connection(Connection):
             self.write(self.authority.send(hint))
 
     def write_body(self, body: bytes, more_body: bool) -> None:
-        answer = self.answer
-        if answer is not None and answer.length == len(body) and not more_body:
-            self.write_plain(answer, body)
-            return
         if self.chunked and more_body and body:
             self.sent += len(body)
             self.write(*chunk(body))
+            return
+        answer = self.answer
+        if answer is not None and (answer.length is None or (answer.length == len(body) and not more_body)):
+            self.write_plain(answer, body, more_body)
             return
         parts = self.frame(body, None if more_body else h11.EndOfMessage())
         if more_body:

@@ -98,13 +98,13 @@ class PlainAnswer:
     __slots__ = (
         "date",  # when it was made
         "headers",  # what it was made of
-        "length",  # of the body
+        "length",  # of the body; None where it is not known, and sent in chunks
         "parts",  # the status line and headers; those that every answer has are to follow
         "status_code",
     )
 
     def __init__(
-        self, status: int, parts: list[bytes], length: int, headers: list[Header], date: bytes
+        self, status: int, parts: list[bytes], length: int | None, headers: list[Header], date: bytes
     ) -> None:
         self.status_code = status
         self.parts = parts
@@ -225,7 +225,7 @@ class Recall:
         if first is None:
             return None
         parts = [first]
-        length = -1
+        length: int | None = None
         for pair in headers:
             # Other types may be equal to bytes, or be something else at the second look.
             if type(pair) is not tuple or len(pair) != 2:
@@ -235,13 +235,13 @@ class Recall:
                 return None
             line = self.answer_lines.get(pair)
             if line is None:
-                if length < 0 and is_length(name, value):
+                if length is None and is_length(name, value):
                     length = int(value)
                     line = b"%b: %b\r\n" % pair
                 elif (line := self.read_answer_line(name, value)) is None:
                     return None
             parts.append(line)
-        return PlainAnswer(status, parts, length, headers, date) if length >= 0 else None
+        return PlainAnswer(status, parts, length, headers, date)
 
     def read_status(self, status: int) -> bytes | None:
         if status in (204, 304):  # they have no body

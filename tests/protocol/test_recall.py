@@ -443,7 +443,7 @@ MUTANTS = {
     "two dates": without("ANSWER_STEERS", b"date"),
     "two servers": without("ANSWER_STEERS", b"server"),
     "two framings": without("ANSWER_STEERS", b"transfer-encoding"),
-    "two lengths of an answer": instead(Recall, "answer", "length < 0 and is_length", "is_length"),
+    "two lengths of an answer": instead(Recall, "answer", "length is None and is_length", "is_length"),
     "any header of an answer": instead(
         Recall, "read_answer_line", "h11.EndOfMessage(headers=[(name, value)])", "pass"
     ),
@@ -451,6 +451,11 @@ MUTANTS = {
         Http1Connection, "frame", "parts[-3:] == chunk(body)", "True"
     ),
     "an empty part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and more_body"),
+    "a stream without an end": instead(Http1Connection, "write_plain", "if not more_body", "if False"),
+    "an empty part is the first chunk": instead(Http1Connection, "write_plain", "if body:", "if True:"),
+    "the head of a stream is sent again": instead(
+        Http1Connection, "settle", "if self.response is answer", "if False"
+    ),
     "the last part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and body"),
     "the next body is chunked, too": instead(Http1Connection, "await_request", "self.chunked = False"),
     "chunks are not counted": instead(
@@ -467,6 +472,10 @@ def asked(*lines, line=b"GET / HTTP/1.1", host=b"Host: x", body=b""):
 def answered(*headers, status=200, before=(), between=()):
     start = ("start", status, ((b"content-length", b"5"), *headers))
     return [*before, start, *between, ("part", b"hello", False)]
+
+
+def streamed(first, *parts, headers=(), between=()):
+    return [("start", 200, headers), ("part", *first), *between, *(("part", *part) for part in parts)]
 
 
 # What is rare among the examples of the fuzz: (what the client sends twice, what the application does).
@@ -503,20 +512,10 @@ RARE = [
     (asked(), [("start", 200, ((b"content-length", b"5"),)), ("careless", ("part", b"hell", False))]),
     (asked(), answered((b"content-length", b"5"))),
     (asked(), answered((b"x y", b"z"))),
-    (
-        asked(),
-        [
-            ("start", 200, ()),
-            ("part", b"he", True),
-            ("part", b"", True),
-            ("part", b"l", True),
-            ("part", b"lo", False),
-        ],
-    ),
-    (
-        asked(),
-        [("start", 200, ((b"content-length", b"3"),)), *[("part", b"x", True)] * 2, ("part", b"x", False)],
-    ),
+    (asked(), streamed((b"", True), (b"", False))),
+    (asked(), streamed((b"x", True), (b"x", True), (b"", False), between=[("stop_server",)])),
+    (asked(), streamed((b"he", True), (b"", True), (b"l", True), (b"lo", False))),
+    (asked(), streamed((b"x", True), (b"x", True), (b"x", False), headers=[(b"content-length", b"3")])),
 ]
 
 
