@@ -332,7 +332,7 @@ class Http1Connection(Connection):
                     self.response, self.head = self.head, None
 
     def write_plain(self, answer: PlainAnswer, body: bytes, more_body: bool) -> None:
-        """Write a whole answer as h11 would, or a part of one in chunks. After the last, all is as before it."""
+        """Write a whole answer as h11 would, or a part of one in chunks."""
         parts = []
         if self.response is None:
             self.response = answer
