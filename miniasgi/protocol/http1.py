@@ -48,9 +48,13 @@ MAX_UNWANTED = 256 * 1024
 # When a client that was one too many may come again, in seconds: a guess, since nobody knows.
 RETRY_AFTER = b"1"
 
-# What every answer has, at the end of its head; that of a body of unknown length is in chunks, and ends so.
-ENDS_HEAD = b"date: %b\r\nserver: miniasgi\r\n\r\n"
-ENDS_CHUNKED_HEAD = b"date: %b\r\nserver: miniasgi\r\nTransfer-Encoding: chunked\r\n\r\n"
+# How the head of a plain answer ends: (is its body in chunks, is the connection closed behind it) → bytes.
+ENDS_HEAD = {
+    (False, False): b"date: %b\r\nserver: miniasgi\r\n\r\n",
+    (False, True): b"date: %b\r\nserver: miniasgi\r\nConnection: close\r\n\r\n",
+    (True, False): b"date: %b\r\nserver: miniasgi\r\nTransfer-Encoding: chunked\r\n\r\n",
+    (True, True): b"date: %b\r\nserver: miniasgi\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+}
 LAST_CHUNK = b"0\r\n\r\n"
 
 # Headers that an application cannot set: in a response, in one without a length, when it accepts a WebSocket.
@@ -320,7 +324,7 @@ class Http1Connection(Connection):
             # Of the body, which the application has, h11 has to know the length alone.
             self.h11.receive_data(self.untold + bytes(self.request.length))
             self.untold = b""
-            while self.h11.their_state is not h11.DONE:
+            while self.h11.their_state not in (h11.DONE, h11.MUST_CLOSE):
                 event = self.h11.next_event()
                 assert event is not h11.NEED_DATA, "a request that was not whole was taken for a plain one"
             if self.answer is not None:
@@ -333,11 +337,11 @@ class Http1Connection(Connection):
 
     def write_plain(self, answer: PlainAnswer, body: bytes, more_body: bool) -> None:
         """Write a whole answer as h11 would, or a part of one in chunks."""
+        assert isinstance(self.request, PlainRequest)  # the one that is untold
         parts = []
         if self.response is None:
             self.response = answer
-            ours = ENDS_HEAD if answer.length is not None else ENDS_CHUNKED_HEAD
-            parts = [*answer.parts, ours % answer.date]
+            parts = [*answer.parts, ENDS_HEAD[answer.length is None, self.request.closes] % answer.date]
         if answer.length is not None:
             parts.append(body)
         else:
@@ -354,6 +358,9 @@ class Http1Connection(Connection):
         self.exchange = self.answer = None
         self.untold = b""
         self.log_access()
+        if self.request.closes:
+            self.close(linger=self.intake.begun)
+            return
         self.await_request()
         if not self.pumping:
             self.go_on()
@@ -579,7 +586,8 @@ class Http1Connection(Connection):
             self.expect_within(self.runtime.config.timeout_body)
         elif self.next_cycle() and not self.pumping:
             self.go_on()
-        self.balance()
+        if not self.pumping:  # which does so at its end
+            self.balance()
 
     def go_on(self) -> None:
         """The pump is to take what waits already."""

@@ -47,8 +47,10 @@ SHARED = frozenset(
         *(b"x-content-type-options", b"x-frame-options", b"x-powered-by", b"x-requested-with"),
     )
 )
-# What changes more than the scope. A connection that is kept alive is one that nothing was said of.
+# What changes more than the scope; of `connection` see KEPT_OR_NOT.
 REQUEST_STEERS = (b"connection", b"expect", b"te", b"transfer-encoding", b"upgrade")
+# A connection that is kept alive is one that nothing was said of.
+KEPT_OR_NOT = (b"keep-alive", b"close")
 # What is said once, or not by the application, or changes more than the head.
 ANSWER_STEERS = (
     b"connection",
@@ -67,11 +69,12 @@ LONGEST_LENGTH = 15  # digits of a content-length, which makes it a number of wh
 
 
 class Block(NamedTuple):
-    """The headers of a request, as bytes and as read, and the length of the body that they promise."""
+    """The headers of a request, as bytes and as read."""
 
     written: bytes
     headers: tuple[Header, ...]
-    length: int
+    length: int  # of the body that they promise
+    closes: bool  # the connection is closed behind the answer
 
 
 # One of each is made for a request. A class with slots takes 140 ns, a NamedTuple 220.
@@ -80,7 +83,7 @@ class Block(NamedTuple):
 class PlainRequest:
     """A request as h11 would have it, by the names of h11.Request."""
 
-    __slots__ = ("head", "headers", "length", "method", "place", "target")
+    __slots__ = ("closes", "head", "headers", "length", "method", "place", "target")
     http_version = b"1.1"
 
     def __init__(self, head: bytes, method: bytes, target: bytes, block: Block, place: Place) -> None:
@@ -89,6 +92,7 @@ class PlainRequest:
         self.target = target
         self.headers = block.headers
         self.length = block.length
+        self.closes = block.closes
         self.place = place
 
 
@@ -192,7 +196,8 @@ class Recall:
             return None
         if new and not self.takes(block, new):
             return None
-        found = Block(block, tuple(headers), length)
+        closes = any(name == b"connection" and value.lower() == b"close" for name, value in headers)
+        found = Block(block, tuple(headers), length, closes)
         if len(block) <= LONGEST_BLOCK and len(lines) <= MOST_HEADERS:
             if len(known) >= MOST_BLOCKS:
                 del known[0]
@@ -275,7 +280,7 @@ def split_header(line: bytes) -> Header | None:
     name, value = name.lower(), value.strip(b" \t")
     if (
         not colon
-        or (name in REQUEST_STEERS and (name != b"connection" or value.lower() != b"keep-alive"))
+        or (name in REQUEST_STEERS and (name != b"connection" or value.lower() not in KEPT_OR_NOT))
         or (name == b"host" and HOST.fullmatch(value) is None)
         or (name == b"content-length" and not is_length(name, value))
     ):
