@@ -11,9 +11,8 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .check import Line, Mark, check, labels
 from .config import LANES, UsageError, check_lanes, did_you_mean, lanes_named, nearest, spelling
 from .explain.frames import of_application
 from .lifespan import StartupFailed
@@ -31,6 +30,9 @@ from .other_servers import stands_here
 from .process import run
 from .reload import inherited, serve_inherited, serve_reloading
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .check import Line, Mark
 
 STOPPED, UNEXPECTED, WRONG_USE, STARTUP_FAILED = 0, 1, 2, 3
 
@@ -112,6 +114,9 @@ def serve_command(app: str, reload: bool = False, reload_dir: Sequence[str] = ()
 
 
 def check_command(app: str, path: Sequence[str] = ("/",), timeout: float = 10.0, **options: Any) -> int:
+    # Which a server has no use for.
+    from .check import check, labels
+
     environment = environment_options(os.environ)
     environment = {name: environment[name] for name in LOADING if name in environment}
     spelling.set(spelling_of(options, environment))
@@ -120,7 +125,7 @@ def check_command(app: str, path: Sequence[str] = ("/",), timeout: float = 10.0,
     width = max(map(len, labels(paths)))
     coloured = is_coloured(sys.stdout)
 
-    def show(line: Line) -> None:
+    def show(line: "Line") -> None:
         try:
             print(told(line, width, coloured), flush=True)
         except BrokenPipeError:  # as behind `| head`: the check goes on for its exit code
@@ -171,7 +176,7 @@ def lines_of(file: str) -> list[str]:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def told(line: Line, width: int, coloured: bool) -> str:
+def told(line: "Line", width: int, coloured: bool) -> str:
     """A line of a check as the terminal shows it: its mark, the step in a column of that width, the text."""
     if not line.about:  # the last one
         return "\n" + marked(line.text, line.mark, coloured)
@@ -180,11 +185,11 @@ def told(line: Line, width: int, coloured: bool) -> str:
     return f"{mark}  {line.about:<{width}}  {line.text}{details}"
 
 
-COLOURS = {Mark.FACT: "2", Mark.GOOD: "32", Mark.ADVICE: "33", Mark.WRONG: "1;31"}
+COLOURS = {"FACT": "2", "GOOD": "32", "ADVICE": "33", "WRONG": "1;31"}
 
 
-def marked(text: str, mark: Mark, coloured: bool) -> str:
-    return painted(text, COLOURS[mark]) if coloured else text
+def marked(text: str, mark: "Mark", coloured: bool) -> str:
+    return painted(text, COLOURS[mark.name]) if coloured else text
 
 
 def wrong_use(text: str) -> int:

@@ -280,3 +280,21 @@ def test_the_log_level_hides_what_is_below_it(process):
         server.wait_for("serves", timeout=2)
     server.stop()
     assert server.output.strip() == ""
+
+
+def test_nothing_is_imported_that_serving_has_no_use_for():
+    unused = [
+        "miniasgi.check",
+        "miniasgi.show",
+        "miniasgi.inspector",
+        "miniasgi.testing",
+        "uvloop",
+        "html",
+        "email",
+    ]
+    code = (
+        "import sys; from miniasgi.cli import parse_arguments; parse_arguments(['serve', 'app:app']); "
+        f"print([name for name in {unused} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

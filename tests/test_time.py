@@ -3,13 +3,27 @@ tested where it is: `protocol/`."""
 
 import asyncio
 import time
+from email.utils import formatdate
 
 import pytest
 
 from miniasgi import Config, Server
 from miniasgi.lifespan import StartupFailed
+from miniasgi.protocol.runtime import http_date
 from tests import clock
 from tests.applications import endless, hello
+
+
+def test_the_date_is_written_as_in_mail():
+    for now in range(0, 2**32, 86_399 * 31):
+        assert http_date(now).decode() == formatdate(now, usegmt=True)
+    assert (
+        abs(
+            time.mktime(time.strptime(http_date().decode(), "%a, %d %b %Y %H:%M:%S GMT"))
+            - time.mktime(time.gmtime())
+        )
+        < 60
+    )
 
 
 class Stages:

@@ -5,7 +5,6 @@ Headers that may be secrets are masked, since such pages are sent around; the qu
 Without `--debug` nothing of it is made.
 """
 
-import html
 import logging
 import traceback
 from typing import Any
@@ -80,6 +79,8 @@ class Failure:
         return "\n\n".join(filter(None, parts))
 
     def page(self) -> str:
+        import html  # which has a large table of names, and without --debug no use
+
         escaped: dict[str, Any] = {
             "request": html.escape(self.request),
             "summary": html.escape(self.summary),

@@ -146,7 +146,8 @@ class Running:
         values = {"python": python, "app": app, "port": self.port, "workload": workload}
         self.command = [word.format(**values) for word in shlex.split(line)]
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
-        self.environment.pop("PYTHONUNBUFFERED", None)
+        for name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):  # what is installed is compiled, too
+            self.environment.pop(name, None)
         self.core = core
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
         self.began = 0.0  # time.perf_counter() at the start of the process
