@@ -196,7 +196,9 @@ class Recall:
             return None
         if new and not self.takes(block, new):
             return None
-        closes = any(name == b"connection" and value.lower() == b"close" for name, value in headers)
+        closes = b"connection" in names and (b"connection", b"close") in [
+            (name, value.lower()) for name, value in headers
+        ]
         found = Block(block, tuple(headers), length, closes)
         if len(block) <= LONGEST_BLOCK and len(lines) <= MOST_HEADERS:
             if len(known) >= MOST_BLOCKS:

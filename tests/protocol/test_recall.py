@@ -408,7 +408,7 @@ def without(name, element):
 
 MUTANTS = {
     "a connection that is to be closed is kept": instead(
-        Recall, "read_block", 'value.lower() == b"close"', "False"
+        Recall, "read_block", 'b"connection" in names', "False"
     ),
     "a connection that is to be upgraded is kept": without("REQUEST_STEERS", b"connection"),
     "what came behind the last request is not awaited": instead(
