@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self
 
 from .asgi import Application
 from .config import Config, ConfigError, Tracing, make_configs, named
@@ -25,6 +25,7 @@ from .listen import open_sockets, url_of
 from .loading import load_app
 from .loops import choose_loop, close_loop
 from .observe import debug
+from .observe.access import TIME, AccessLines, TerminalHandler
 from .observe.stalls import stalls_told
 from .server import Server, Stopped
 from .tls_context import tls_context
@@ -188,18 +189,6 @@ def enable_loggers() -> None:
         each.disabled = False
 
 
-class TerminalHandler(logging.StreamHandler[TextIO]):
-    """Writes to the terminal, a file or a pipe; falls silent, after one line, when that takes no more."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-            return
-        self.addFilter(lambda _: False)
-        log.error("The log to %s ends here: %s", self.stream.name, error.strerror)
-
-
 def configure_logging(level: str) -> None:
     """Log to the terminal, by the loggers `miniasgi` (stderr) and `miniasgi.access` (stdout) alone.
 
@@ -210,11 +199,9 @@ def configure_logging(level: str) -> None:
         return
     log.propagate = False
     errors = TerminalHandler(sys.stderr)
-    errors.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    errors.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", TIME))
     log.addHandler(errors)
     access = LOGGERS[1]
     if not access.handlers:
-        lines = TerminalHandler(sys.stdout)
-        lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        access.addHandler(lines)
+        access.addHandler(AccessLines(sys.stdout))
         access.propagate = False

@@ -7,14 +7,76 @@ byte. A status of `-` is a client that left before there was one. A WebSocket ha
 101, bytes of the frames sent, how long it was open.
 """
 
+import asyncio
 import logging
+import sys
+import time
+from typing import TextIO
 
 from ..protocol.runtime import Visit
 
-log = logging.getLogger("miniasgi.access")
+log = logging.getLogger("miniasgi")
+access_log = logging.getLogger("miniasgi.access")
+
+TIME = "%Y-%m-%d %H:%M:%S"
 
 
 def log_request(visit: Visit, status: int, sent: int, seconds: float) -> None:
-    if log.isEnabledFor(logging.INFO):
+    if access_log.isEnabledFor(logging.INFO):
         line = visit.line.decode("ascii")  # h11 lets nothing but visible ASCII into a request line
-        log.info('%s "%s" %s %d %.1fms', visit.client, line, status or "-", sent, seconds * 1000)
+        values = (visit.client, line, status or "-", sent, seconds * 1000)
+        lines = access_log.handlers[0] if len(access_log.handlers) == 1 else None
+        if isinstance(lines, AccessLines) and not (access_log.filters or access_log.propagate):
+            lines.add(LINE % values)
+        else:  # the program's own logging has it
+            access_log.info(LINE, *values)
+
+
+LINE = '%s "%s" %s %d %.1fms'
+
+
+class TerminalHandler(logging.StreamHandler[TextIO]):
+    """Writes to the terminal, a file or a pipe; falls silent, after one line, when that takes no more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.addFilter(lambda _: False)
+        log.error("The log to %s ends here: %s", self.stream.name, error.strerror)
+
+
+class AccessLines(TerminalHandler):
+    """The same, and of a server's own lines all that come in one turn of the loop at once.
+
+    A record of `logging` and a write for each would double what a small request costs: 26 µs beside its 24.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", TIME))
+        self.lines: list[str] = []
+        self.second = 0
+        self.prefix = ""  # how the lines of this second begin
+
+    def add(self, text: str) -> None:
+        """Write a line at the end of this turn of the running loop."""
+        if self.filters:  # it has fallen silent
+            return
+        now = int(time.time())
+        if now != self.second:
+            self.second, self.prefix = now, time.strftime(TIME, time.localtime(now))
+        if not self.lines:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self.lines.append(f"{self.prefix} {text}\n")
+
+    def flush(self) -> None:
+        """Write what is left; `logging` does so too, at the end of the process."""
+        lines, self.lines = self.lines, []
+        try:
+            if lines:
+                self.stream.write("".join(lines))
+            super().flush()
+        except Exception:
+            self.handleError(logging.makeLogRecord({"msg": "the access log"}))

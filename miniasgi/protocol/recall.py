@@ -44,7 +44,8 @@ SHARED = frozenset(
         *(b"priority", b"referrer-policy", b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform"),
         *(b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-user", b"sec-gpc"),
         *(b"strict-transport-security", b"upgrade-insecure-requests", b"user-agent", b"vary"),
-        *(b"x-content-type-options", b"x-frame-options", b"x-powered-by", b"x-requested-with"),
+        *(b"x-content-type-options", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto"),
+        *(b"x-frame-options", b"x-powered-by", b"x-requested-with"),
     )
 )
 # What changes more than the scope; of `connection` see KEPT_OR_NOT.
@@ -188,17 +189,15 @@ class Recall:
                 new[line] = header
             headers.append(header)
         names = [name for name, _ in headers]
-        lengths = names.count(b"content-length")
-        if names.count(b"host") != 1 or lengths > 1:
+        lengths, connections = names.count(b"content-length"), names.count(b"connection")
+        if names.count(b"host") != 1 or lengths > 1 or connections > 1:
             return None
         length = int(headers[names.index(b"content-length")][1]) if lengths else 0
         if 0 < self.config.limit_body < length:
             return None
         if new and not self.takes(block, new):
             return None
-        closes = b"connection" in names and (b"connection", b"close") in [
-            (name, value.lower()) for name, value in headers
-        ]
+        closes = connections > 0 and headers[names.index(b"connection")][1].lower() == b"close"
         found = Block(block, tuple(headers), length, closes)
         if len(block) <= LONGEST_BLOCK and len(lines) <= MOST_HEADERS:
             if len(known) >= MOST_BLOCKS:

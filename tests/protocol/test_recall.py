@@ -408,7 +408,7 @@ def without(name, element):
 
 MUTANTS = {
     "a connection that is to be closed is kept": instead(
-        Recall, "read_block", 'b"connection" in names', "False"
+        Recall, "read_block", "connections > 0 and", "False and"
     ),
     "a connection that is to be upgraded is kept": without("REQUEST_STEERS", b"connection"),
     "what came behind the last request is not awaited": instead(
@@ -425,6 +425,7 @@ MUTANTS = {
         recall, "split_header", '(name == b"host" and HOST.fullmatch(value) is None)', "False"
     ),
     "two lengths": instead(Recall, "read_block", "or lengths > 1"),
+    "two words on the connection": instead(Recall, "read_block", "or connections > 1"),
     "no body": instead(Recall, "read_block", "if lengths else 0", "if False else 0"),
     "any character in a header": instead(Recall, "takes", "check_lines(block)", "pass"),
     "the headers of another request": instead(Recall, "request", "block.written == rest", "True"),
@@ -489,7 +490,7 @@ RARE = [
     (asked(b"X: y", host=None), answered()),
     (asked(host=b"Host: x/y"), answered()),
     (asked(b"Connection: close"), answered()),
-    (asked() + asked(b"Connection: Close", b"Connection: Keep-Alive"), streamed((b"x", True), (b"", False))),
+    (asked() + asked(b"Connection: Keep-Alive", b"Connection: Close"), streamed((b"x", True), (b"", False))),
     (asked(b"Connection: close, x"), answered()),
     (asked(b"Connection: close"), streamed((b"x", True), (b"", False), headers=[(b"content-length", b"1")])),
     (asked(b"X: \x01"), answered()),
