@@ -75,6 +75,7 @@ class Http1Connection(Connection):
 
     __slots__ = (
         "answer",  # the head of a plain response, until it leaves
+        "asked",  # h11 was given bytes, and has not told of all that is in them
         "began",  # when the request under way was complete to its headers, in the runtime's time
         "chunked",  # a part of this body was framed as a chunk, as all others will be
         "endpoint",  # who speaks with whom
@@ -98,6 +99,7 @@ class Http1Connection(Connection):
         self.known = Known()
         self.untold = b""
         self.answer: PlainAnswer | None = None
+        self.asked = False
         self.chunked = False
         self.intake = Intake(runtime.config)
         self.endpoint = endpoint_of(transport, runtime.server_cert)
@@ -182,12 +184,22 @@ class Http1Connection(Connection):
 
     def next_event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
         """h11's next event: of what it has, or else of the next piece of what came. Raises BadRequest."""
-        # In IDLE it has nothing, since a head is given as a whole; to ask would cost 7 µs a request.
-        event = h11.NEED_DATA if self.h11.their_state is h11.IDLE else self.h11.next_event()
-        while event is h11.NEED_DATA and (piece := self.intake.piece()):
+        while True:
+            if self.asked:  # to ask once more would cost 7 µs a request
+                event = self.h11.next_event()
+                if event is not h11.NEED_DATA:
+                    return event
+                self.asked = False
+            # Between two chunks it remembers nothing, but whether a client waits to be asked for them.
+            if self.recall is not None and not self.h11.they_are_waiting_for_100_continue:
+                data = self.intake.whole_chunk()
+                if data:
+                    return h11.Data(data=data)
+            piece = self.intake.piece()
+            if not piece:
+                return h11.NEED_DATA
             self.h11.receive_data(piece)
-            event = self.h11.next_event()
-        return event
+            self.asked = True
 
     def balance(self) -> None:
         """Let the client wait while too much waits for the application, or it does not take our answers."""
@@ -607,7 +619,7 @@ class Http1Connection(Connection):
     def await_request(self) -> None:
         """All is as it was before the first request of this connection."""
         self.request = self.response = None
-        self.chunked = False
+        self.asked = self.chunked = False
         self.sent = self.unwanted = 0
         self.share = SHARE
         if self.writing_paused:

@@ -6,6 +6,7 @@ anything of the next request, and no byte is looked at twice. The framing is by 
 where the cuts were wrong, h11 would find so. Next in reading order: `scope`.
 """
 
+import re
 from collections.abc import Callable
 from enum import Enum
 
@@ -25,6 +26,9 @@ from .strict import (
 # What the extensions of a request's chunks may have together: "a server ought to limit the total length" (RFC
 # 9112 section 7.1.1). Node and hyper take as much.
 MAX_EXTENSIONS = 16 * 1024
+
+# The line of a chunk, with its size and nothing else.
+PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 
 
 class Stage(Enum):
@@ -189,6 +193,27 @@ class Intake:
         self.left = len(line) + size + len(b"\r\n")
         self.stage = Stage.CHUNK_DATA
         return self.cut_body()
+
+    def whole_chunk(self) -> bytes:
+        """The data of the next chunk, which h11 is not given from here. Raises BadRequest.
+
+        Empty, and nothing is taken, unless the chunk is there as a whole, and its line has its size alone.
+        """
+        if self.stage is not Stage.CHUNK:
+            return b""
+        found = PLAIN_CHUNK_LINE.match(self.data, self.at)
+        if found is None:
+            return b""
+        start, size = found.end(), int(found[1], 16)
+        end = start + size
+        if not size or self.data[end : end + 2] != b"\r\n":
+            return b""
+        self.size += size
+        self.check_size(self.size)
+        data = self.data[start:end]
+        self.at = end + 2
+        self.forget_taken()
+        return data
 
     def cut_trailers(self) -> bytes:
         lines = self.cut_lines(self.at)

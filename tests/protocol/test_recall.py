@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniasgi import Config
-from miniasgi.protocol import recall
+from miniasgi.protocol import intake, recall
 from miniasgi.protocol.http1 import Http1Connection
 from miniasgi.protocol.intake import Intake
 from miniasgi.protocol.recall import LONGEST_BLOCK, LONGEST_LINE, MOST_BLOCKS, MOST_LINES, Known, Recall
@@ -457,13 +457,23 @@ MUTANTS = {
         Http1Connection, "frame", "parts[-3:] == chunk(body)", "True"
     ),
     "an empty part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and more_body"),
+    "a chunk that has not come": instead(Intake, "whole_chunk", 'self.data[end : end + 2] != b"\\r\\n"', "False"),
+    "the last chunk": instead(Intake, "whole_chunk", "not size or", ""),
+    "any size of a body": instead(Intake, "whole_chunk", "self.check_size(self.size)", "pass"),
+    "any line of a chunk": (intake, "PLAIN_CHUNK_LINE", lambda: re.compile(rb"([0-9A-Fa-f]+)[^\n]*\n")),
+    "what h11 has not told yet": instead(Http1Connection, "next_event", "if self.asked", "if False"),
+    "a client that waits to be asked": instead(
+        Http1Connection, "next_event", "and not self.h11.they_are_waiting_for_100_continue"
+    ),
     "a stream without an end": instead(Http1Connection, "write_plain", "if not more_body", "if False"),
     "an empty part is the first chunk": instead(Http1Connection, "write_plain", "if body:", "if True:"),
     "the head of a stream is sent again": instead(
         Http1Connection, "settle", "if self.response is answer", "if False"
     ),
     "the last part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and body"),
-    "the next body is chunked, too": instead(Http1Connection, "await_request", "self.chunked = False"),
+    "the next body is chunked, too": instead(
+        Http1Connection, "await_request", "self.asked = self.chunked = False", "self.asked = False"
+    ),
     "chunks are not counted": instead(
         Http1Connection, "write_body", "self.sent += len(body)\n        self.write", "self.write"
     ),
@@ -483,6 +493,8 @@ def answered(*headers, status=200, before=(), between=()):
 def streamed(first, *parts, headers=(), between=()):
     return [("start", 200, headers), ("part", *first), *between, *(("part", *part) for part in parts)]
 
+
+CHUNKED = b"Transfer-Encoding: chunked"
 
 # What is rare among the examples of the fuzz: (what the client sends twice, what the application does).
 RARE = [
@@ -516,6 +528,11 @@ RARE = [
     (asked(line=b"GET / HTTP/1.2"), answered()),
     (asked(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), answered()),
     (asked(b"Content-Length: 5", body=b"hello"), answered(before=[("read",)])),
+    (asked(CHUNKED, body=b"5\r\nhello\r\n0\r\n\r\n"), answered(before=[("read",)])),
+    (asked(CHUNKED, body=b"5;a=b\r\nhello\r\n0\r\n\r\n"), answered(before=[("read",)])),
+    (asked(CHUNKED, body=b"5\nhello\r\n0\r\n\r\n"), answered(before=[("read",)])),
+    (asked(CHUNKED, body=b"5\r\nhello!!0\r\n\r\n"), answered(before=[("read",)])),
+    (asked(CHUNKED, b"Expect: 100-continue", body=b"5\r\nhello\r\n0\r\n\r\n"), answered(before=[("read",)])),
     (asked(b"Content-Length: 99", body=b"hello"), answered(before=[("read",)])),
     (asked(), [("start", 200, ((b"content-length", b"5"),)), ("part", b"hello", True), ("part", b"", False)]),
     (asked(), [("start", 200, ((b"content-length", b"5"),)), ("careless", ("part", b"hell", False))]),
@@ -528,9 +545,21 @@ RARE = [
 ]
 
 
-CRAFTED = [((data * 2, AT_ONCE, [[("unless_websocket", program)]]), {}) for data, program in RARE]
-# Two answers on one connection, the second of which is not framed as the first one is.
-CRAFTED.append(((asked() * 2, AT_ONCE, [[("unless_websocket", program)] for _, program in RARE[-2:]]), {}))
+def crafted(data, *programs, script=AT_ONCE, **options):
+    return (data, script, [[("unless_websocket", program)] for program in programs]), options
+
+
+READS = answered(before=[("read",)])
+CHUNK = asked(CHUNKED, body=b"5\r\nhello\r\n")
+UNASKED = asked(CHUNKED, b"Expect: 100-continue", body=b"5\r\nhello\r\n")
+CRAFTED = [
+    *(crafted(data * 2, program) for data, program in RARE),
+    # Two answers on one connection, the second of which is not framed as the first one is.
+    crafted(asked() * 2, *(program for _, program in RARE[-2:])),
+    crafted(CHUNK + b"0\r\n\r\n", READS, limit_body=4),
+    # The client does not wait to be asked for its body, of which the end comes later.
+    crafted(UNASKED + b"0\r\n\r\n", READS, script=[(("feed", len(UNASKED)), 5), *AT_ONCE]),
+]
 
 
 def test_crafted_examples_are_as_without_recall():
