@@ -271,7 +271,7 @@ class Exchange(ApplicationCall):
 
     __slots__ = (
         "advised",  # a message looked odd, and that was told
-        "body",  # what came and was not received yet; as one, since chunks of one byte take 60 times as much
+        "body",  # what came and was not received yet; as one, since parts of one byte take 60 times as much
         "client_closed",  # the client will send no more; it may still read
         "complete",  # the whole body has come
         "trailers",  # None where none were announced; else those that have come
@@ -283,7 +283,7 @@ class Exchange(ApplicationCall):
     def __init__(self, scope: Scope, wire: ResponseWire) -> None:
         super().__init__(scope, wire, State.START)
         self.advised = False
-        self.body = bytearray()
+        self.body: bytes | bytearray = b""
         self.client_closed = False
         self.complete = False
         self.trailers: list[tuple[bytes, bytes]] | None = None
@@ -291,9 +291,14 @@ class Exchange(ApplicationCall):
 
     # ---- from the wire: the request ----
 
-    def on_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes | bytearray) -> None:
         """A part of the request's body has come."""
-        self.body += data
+        if not self.body:
+            self.body = data  # it was read for this body alone
+        else:
+            if isinstance(self.body, bytes):
+                self.body = bytearray(self.body)
+            self.body += data
         self.waiters.wake()
 
     def on_body_end(self) -> None:
@@ -320,8 +325,7 @@ class Exchange(ApplicationCall):
         """
         while True:
             if self.state is not State.DONE and (self.body or (self.complete and self.unreceived)):
-                body = bytes(self.body)
-                self.body.clear()
+                body, self.body = bytes(self.body), b""
                 self.unreceived = not self.complete
                 return {"type": "http.request", "body": body, "more_body": self.unreceived}
             if self.client_closed and self.state not in OVER:
@@ -336,7 +340,7 @@ class Exchange(ApplicationCall):
 
     def forget_request(self) -> None:
         """Nothing of it is given to the application behind http.disconnect."""
-        self.body.clear()
+        self.body = b""
         self.unreceived = False
 
     # ---- from the application ----

@@ -88,7 +88,7 @@ class Http1Connection(Connection):
         "recall",  # what h11 has said before; None where it is asked each time
         "request",  # the request that is being read or answered; None while the next one is awaited
         "response",  # the head of the response, once it has left
-        "untold",  # the plain request that is being answered, of which h11 was not told; else empty
+        "untold",  # the request that is being answered is a plain one, of which h11 was not told
         "unwanted",  # bytes that were dropped of a body after its response
     )
 
@@ -97,7 +97,7 @@ class Http1Connection(Connection):
         self.h11 = h11.Connection(h11.SERVER)
         self.recall = runtime.recall
         self.known = Known()
-        self.untold = b""
+        self.untold = False
         self.answer: PlainAnswer | None = None
         self.asked = False
         self.chunked = False
@@ -180,10 +180,18 @@ class Http1Connection(Connection):
         """Whether h11 can be given more: a request's rest, or the next one while the client takes answers."""
         if self.request is None:
             return not self.writing_paused and (self.intake.ended or len(self.intake.data) > 0)
-        return self.h11.their_state is h11.SEND_BODY
+        return self.body_comes
+
+    @property
+    def body_comes(self) -> bool:
+        """Whether more of the body of the request under way is to come."""
+        return self.intake.left > 0 if self.untold else self.h11.their_state is h11.SEND_BODY
 
     def next_event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
         """h11's next event: of what it has, or else of the next piece of what came. Raises BadRequest."""
+        if self.untold:
+            data = self.intake.piece()
+            return h11.Data(data=data) if data else h11.NEED_DATA
         while True:
             if self.asked:  # to ask once more would cost 7 µs a request
                 event = self.h11.next_event()
@@ -192,7 +200,7 @@ class Http1Connection(Connection):
                 self.asked = False
             # Between two chunks it remembers nothing, but whether a client waits to be asked for them.
             if self.recall is not None and not self.h11.they_are_waiting_for_100_continue:
-                data = self.intake.whole_chunk()
+                data = self.intake.plain_chunk()
                 if data:
                     return h11.Data(data=data)
             piece = self.intake.piece()
@@ -215,7 +223,7 @@ class Http1Connection(Connection):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.authority.their_state is h11.IDLE:  # what came in the meantime has waited
+        if self.request is None:  # what came in the meantime has waited
             self.expect_request()
             self.pump_soon()
 
@@ -282,6 +290,8 @@ class Http1Connection(Connection):
         if isinstance(self.exchange, Exchange):
             self.exchange.on_body(event.data)
             self.deadline = math.inf
+            if self.untold and not self.intake.left:
+                self.body_ended(self.exchange)
             return
         # The response is complete and nobody reads the rest of the request.
         self.unwanted += len(event.data)
@@ -297,7 +307,7 @@ class Http1Connection(Connection):
 
     def on_end(self) -> None:
         """Nothing more comes, and it is not the end of a request: let go what no client waits for."""
-        if self.authority.their_state is h11.SEND_BODY:
+        if self.body_comes:
             self.client_left()
         else:
             self.close()
@@ -305,13 +315,13 @@ class Http1Connection(Connection):
     # ---- plain requests and answers: see `recall` ----
 
     def begin_plain(self, recall: Recall) -> bool:
-        """Begin the next request without h11, if it is there as a whole and plain."""
+        """Begin the next request without h11, if its head is there and plain."""
         head = self.intake.whole_head()
         request = recall.request(head, self.known) if head else None
-        if request is None or request.length > HIGH_WATER or len(head) + request.length > len(self.intake):
+        if request is None:
             return False
-        body = self.intake.take(len(head), request.length)
-        self.untold = head
+        body = self.intake.take_plain(len(head), request.length)
+        self.untold = True
         self.request_begins(request)
         self.check_concurrency()
         scope = fresh_http_scope(
@@ -325,30 +335,39 @@ class Http1Connection(Connection):
         exchange = self.exchange = self.exchange_of(scope)
         if body:
             exchange.on_body(body)
-        self.body_ended(exchange)
+        if not self.intake.left:
+            self.body_ended(exchange)
         exchange.start()
         return True
 
     def settle(self) -> None:
-        """Tell h11 of the plain request under way: from here on all is as if nothing had been recalled."""
+        """Tell h11 of the plain request under way: from here on all is as if nothing had been recalled.
+
+        What the application has of the body, and the client of the answer, h11 need not know. For it, both
+        have the length of what is still to come.
+        """
         if self.untold:
             assert isinstance(self.request, PlainRequest)  # the one that is untold
-            # Of the body, which the application has, h11 has to know the length alone.
-            self.h11.receive_data(self.untold + bytes(self.request.length))
-            self.untold = b""
-            while self.h11.their_state not in (h11.DONE, h11.MUST_CLOSE):
-                event = self.h11.next_event()
-                assert event is not h11.NEED_DATA, "a request that was not whole was taken for a plain one"
-            if self.answer is not None:
-                answer, self.answer = self.answer, None
+            self.untold = False
+            self.h11.receive_data(self.request.rest(self.intake.left))
+            self.h11.next_event()
+            if not self.intake.left:
+                self.h11.next_event()  # EndOfMessage
+            answer, self.answer = self.answer, None
+            if answer is not None and self.response is answer:  # its client has a part of it
+                self.h11.send(answer.rest(self.sent))
+            elif answer is not None:
                 self.make_head(answer.status_code, answer.headers, False, False, answer.date)
-                if self.response is answer:  # the client has it already
-                    assert self.head is not None  # it was made
-                    self.h11.send(self.head)
-                    self.response, self.head = self.head, None
+
+    def fits(self, answer: PlainAnswer, size: int, more_body: bool) -> bool:
+        """Whether so many bytes may be written of a plain answer, and whether they may be its end."""
+        if self.body_comes and not more_body:  # the rest of the request is h11's
+            return False
+        size += self.sent
+        return answer.length is None or size == answer.length or (more_body and size < answer.length)
 
     def write_plain(self, answer: PlainAnswer, body: bytes, more_body: bool) -> None:
-        """Write a whole answer as h11 would, or a part of one in chunks."""
+        """Write a part of a plain answer, or all of it, as h11 would."""
         assert isinstance(self.request, PlainRequest)  # the one that is untold
         parts = []
         if self.response is None:
@@ -362,13 +381,12 @@ class Http1Connection(Connection):
             if not more_body:
                 parts.append(LAST_CHUNK)
         self.sent += len(body)
+        self.write(*parts)
         if more_body:
-            self.chunked = True
-            self.write(*parts)
+            self.chunked = answer.length is None
             return
-        self.hold(*parts)
         self.exchange = self.answer = None
-        self.untold = b""
+        self.untold = False
         self.log_access()
         if self.request.closes:
             self.close(linger=self.intake.begun)
@@ -470,15 +488,12 @@ class Http1Connection(Connection):
             self.sent += len(body)
             self.write(*chunk(body))
             return
-        answer = self.answer
-        if answer is not None and (answer.length is None or (answer.length == len(body) and not more_body)):
-            self.write_plain(answer, body, more_body)
+        if self.answer is not None and self.fits(self.answer, len(body), more_body):
+            self.write_plain(self.answer, body, more_body)
             return
         parts = self.frame(body, None if more_body else h11.EndOfMessage())
-        if more_body:
-            self.write(*parts)
-        else:
-            self.hold(*parts)
+        self.write(*parts)
+        if not more_body:
             self.response_complete()
 
     async def write_file(self, part: FilePart) -> None:
@@ -565,16 +580,11 @@ class Http1Connection(Connection):
         return text
 
     def want_body(self) -> None:
-        if self.untold:  # the request is whole: it waits for the end
-            self.balance()
-            return
-        if self.authority.they_are_waiting_for_100_continue:
+        if not self.untold and self.h11.they_are_waiting_for_100_continue:
             going_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             self.write(self.authority.send(going_on))
         self.balance()
-        if (
-            self.authority.their_state is h11.SEND_BODY and self.deadline == math.inf
-        ):  # who asks again has no more time
+        if self.body_comes and self.deadline == math.inf:  # who asks again has no more time
             self.expect_within(self.runtime.config.timeout_body)
 
     def client_left(self) -> None:
@@ -735,9 +745,9 @@ class Http1Connection(Connection):
         return successor
 
     def on_deadline(self) -> None:
-        if self.authority.their_state is h11.IDLE and (self.writing_paused or not self.intake.begun):
+        if self.request is None and (self.writing_paused or not self.intake.begun):
             self.on_idle()
-        elif self.exchange is None and self.authority.their_state is h11.SEND_BODY:
+        elif self.exchange is None and self.body_comes:
             self.close(linger=True)  # the rest of a request, which nobody waits for
         elif self.exchange is not None and not self.exchange.waiters:
             self.deadline = math.inf  # the application has given up waiting for the body
@@ -753,7 +763,8 @@ class Http1Connection(Connection):
 
     def stop(self) -> None:
         """The server stops: what no application has seen is let go, what one works on is answered first."""
-        if self.authority.their_state is h11.IDLE:
+        self.settle()  # the answer under way is to say that it is the last, which a plain one does not
+        if self.request is None:
             # Answers may be on their way, and requests behind them unread.
             self.close(linger=self.pump_due or self.reading_paused or self.is_taking())
         elif self.exchange is None:
@@ -787,6 +798,8 @@ def head_fault(lines: Headers, error: h11.LocalProtocolError) -> str:
 
 def length_of(head: h11.Response | PlainAnswer) -> int | None:
     """The content-length of a response, which h11 has checked."""
+    if isinstance(head, PlainAnswer):
+        return head.length
     return next((int(value) for name, value in head.headers if name == b"content-length"), None)
 
 

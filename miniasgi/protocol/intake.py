@@ -12,6 +12,7 @@ from enum import Enum
 
 from ..config import Config
 from .strict import (
+    CHUNK_FOOTER,
     HEAD_TOO_LONG,
     MAX_CHUNK_LINE,
     TARGET_TOO_LONG,
@@ -38,6 +39,7 @@ class Stage(Enum):
     BODY = "a body of known length"
     CHUNK = "the line before the data of a chunk"
     CHUNK_DATA = "the data of a chunk, and the end of its line"
+    PLAIN_CHUNK = "the same, of a chunk that h11 is not given"
     TRAILERS = "the last chunk, and what stands behind it"
 
 
@@ -91,10 +93,14 @@ class Intake:
         end = self.data.find(b"\r\n\r\n", self.at) + 4
         return self.data[self.at : end] if 4 <= end <= self.at + self.config.limit_head else b""
 
-    def take(self, head: int, body: int) -> bytes:
-        """The body of a request of these sizes, which h11 is not given from here."""
-        start, self.at = self.at + head, self.at + head + body
-        taken = self.data[start : self.at]
+    def take_plain(self, head: int, body: int) -> bytes:
+        """What has come of the body of a request of these sizes, which h11 is not given from here."""
+        start, end = self.at + head, self.at + head + body
+        taken = self.data[start:end]
+        self.at = start + len(taken)
+        if self.at < end:
+            self.left = end - self.at
+            self.stage = Stage.BODY
         self.forget_taken()
         return taken
 
@@ -194,24 +200,36 @@ class Intake:
         self.stage = Stage.CHUNK_DATA
         return self.cut_body()
 
-    def whole_chunk(self) -> bytes:
-        """The data of the next chunk, which h11 is not given from here. Raises BadRequest.
+    def plain_chunk(self) -> bytes:
+        """Data of a chunk that h11 is not given from here. Raises BadRequest.
 
-        Empty, and nothing is taken, unless the chunk is there as a whole, and its line has its size alone.
+        Empty where h11 is to be given the next chunk, since its line is not there or has more than the size,
+        and where nothing of the data is there.
         """
-        if self.stage is not Stage.CHUNK:
+        if self.stage is Stage.PLAIN_CHUNK and not self.left:
+            end = self.data[self.at : self.at + 2]
+            if not b"\r\n".startswith(end):
+                raise BadRequest(CHUNK_FOOTER)
+            if len(end) < 2:
+                return b""
+            self.at += 2
+            self.stage = Stage.CHUNK
+            self.forget_taken()
+        if self.stage is Stage.CHUNK:
+            found = PLAIN_CHUNK_LINE.match(self.data, self.at)
+            size = 0 if found is None else int(found[1], 16)
+            if found is None or not size:
+                return b""
+            self.size += size
+            self.check_size(self.size)
+            self.at = found.end()
+            self.left = size
+            self.stage = Stage.PLAIN_CHUNK
+        if self.stage is not Stage.PLAIN_CHUNK:
             return b""
-        found = PLAIN_CHUNK_LINE.match(self.data, self.at)
-        if found is None:
-            return b""
-        start, size = found.end(), int(found[1], 16)
-        end = start + size
-        if not size or self.data[end : end + 2] != b"\r\n":
-            return b""
-        self.size += size
-        self.check_size(self.size)
-        data = self.data[start:end]
-        self.at = end + 2
+        data = self.data[self.at : self.at + self.left]
+        self.at += len(data)
+        self.left -= len(data)
         self.forget_taken()
         return data
 
@@ -228,5 +246,6 @@ CUT: dict[Stage, Callable[[Intake], bytes]] = {
     Stage.BODY: Intake.cut_body,
     Stage.CHUNK: Intake.cut_chunk,
     Stage.CHUNK_DATA: Intake.cut_body,
+    Stage.PLAIN_CHUNK: lambda _: b"",
     Stage.TRAILERS: Intake.cut_trailers,
 }

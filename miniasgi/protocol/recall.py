@@ -96,6 +96,14 @@ class PlainRequest:
         self.closes = block.closes
         self.place = place
 
+    def rest(self, left: int) -> bytes:
+        """The head, as if so much were all of the body."""
+        length = b"%d" % left
+        lines = [(name, length if name == b"content-length" else value) for name, value in self.headers]
+        return b"\r\n".join(
+            (b"%b %b HTTP/1.1" % (self.method, self.target), *map(b"%b: %b".__mod__, lines), b"", b"")
+        )
+
 
 class PlainAnswer:
     """The head of a response, in the parts that h11 would write."""
@@ -116,6 +124,11 @@ class PlainAnswer:
         self.length = length
         self.headers = headers
         self.date = date
+
+    def rest(self, sent: int) -> h11.Response:
+        """What h11 need know of it when so many bytes of its body were sent: how the others are framed."""
+        headers = [] if self.length is None else [(b"content-length", b"%d" % (self.length - sent))]
+        return h11.Response(status_code=self.status_code, headers=headers)
 
 
 class Known:

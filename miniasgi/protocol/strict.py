@@ -174,6 +174,9 @@ def check_request(request: h11.Request, fields: Fields) -> None:
 
 # ---- h11's refusals ---------------------------------------------------------------------------------------
 
+CHUNK_FOOTER = (
+    "CR LF comes behind the data of a chunk, which is as long as its size says (RFC 9112 section 7.1)"
+)
 # How its words begin, and the rule. The bytes that broke it are not ours to repeat.
 REFUSALS = {
     "illegal request line": "the request line is a method, a target and HTTP/1.1, with one space between "
@@ -184,8 +187,7 @@ REFUSALS = {
     "(RFC 9112 section 6.1)",
     "Missing mandatory Host: header": "a request names its host by one Host header (RFC 9112 section 3.2)",
     "Found multiple Host: headers": "a request names its host by one Host header (RFC 9112 section 3.2)",
-    "malformed chunk footer": "CR LF comes behind the data of a chunk, which is as long as its size says "
-    "(RFC 9112 section 7.1)",
+    "malformed chunk footer": CHUNK_FOOTER,
 }
 
 

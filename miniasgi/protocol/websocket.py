@@ -515,7 +515,7 @@ class WebSocketConnection(Connection):
         if self.writing_paused:
             self.owed_pong = event.response()
         else:
-            self.transport.write(self.wsproto.send(event.response()))
+            self.write(self.wsproto.send(event.response()))
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -523,7 +523,7 @@ class WebSocketConnection(Connection):
 
     def send_owed_pong(self) -> None:
         if self.owed_pong is not None and self.wsproto.state is ConnectionState.OPEN:
-            self.transport.write(self.wsproto.send(self.owed_pong))
+            self.write(self.wsproto.send(self.owed_pong))
         self.owed_pong = None
 
     def on_pong(self, event: events.Pong) -> None:
@@ -536,7 +536,7 @@ class WebSocketConnection(Connection):
 
     def on_close(self, event: events.CloseConnection) -> None:
         if self.wsproto.state is ConnectionState.REMOTE_CLOSING:  # the client's, which we answer
-            self.transport.write(self.wsproto.send(event.response()))
+            self.write(self.wsproto.send(event.response()))
             self.exchange.on_disconnect(event.code, event.reason or "")
             self.close()
         elif self.wsproto.state is ConnectionState.CLOSED:  # the client's answer to ours
@@ -555,7 +555,7 @@ class WebSocketConnection(Connection):
                 events.TextMessage(data) if isinstance(data, str) else events.BytesMessage(data)
             )
         self.sent += len(frame)
-        self.transport.write(frame)
+        self.write(frame)
 
     def want_body(self) -> None:
         """The application has taken a message: read on if that made room."""
@@ -570,7 +570,7 @@ class WebSocketConnection(Connection):
     def say_close(self, code: int, reason: str) -> None:
         """Send our close frame, and wait for the client's (RFC 6455 section 7.1.2)."""
         if self.wsproto.state is ConnectionState.OPEN:
-            self.transport.write(self.wsproto.send(events.CloseConnection(code, reason)))
+            self.write(self.wsproto.send(events.CloseConnection(code, reason)))
             for extension in self.extensions:
                 extension.closed = True
             self.exchange.on_disconnect(code, reason)
@@ -591,7 +591,7 @@ class WebSocketConnection(Connection):
         else:
             # While we do not read, a pong may lie unread: that is not the client's fault.
             if not self.awaiting_pong:
-                self.transport.write(self.wsproto.send(events.Ping()))
+                self.write(self.wsproto.send(events.Ping()))
                 self.awaiting_pong = True
             self.expect_within(self.runtime.config.ws_ping_timeout)
 

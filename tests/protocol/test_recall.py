@@ -16,16 +16,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniasgi import Config
-from miniasgi.protocol import intake, recall
+from miniasgi.protocol import http1, intake, recall
 from miniasgi.protocol.http1 import Http1Connection
 from miniasgi.protocol.intake import Intake
-from miniasgi.protocol.recall import LONGEST_BLOCK, LONGEST_LINE, MOST_BLOCKS, MOST_LINES, Known, Recall
+from miniasgi.protocol.recall import (
+    LONGEST_BLOCK,
+    LONGEST_LINE,
+    MOST_BLOCKS,
+    MOST_LINES,
+    Known,
+    PlainAnswer,
+    PlainRequest,
+    Recall,
+)
 from miniasgi.protocol.scope import read_request
 from miniasgi.protocol.strict import check_request
 from tests.memory import DATE, MemoryClient
 from tests.protocol.client_bytes import ODD_BYTES, mutations, one_in, requests
 from tests.protocol.test_fuzz import ANSWERS, POLITE_PROGRAMS, RUDE_PROGRAMS, SCRIPTS, Share, fuzz
-from tests.protocol.twice import AT_ONCE, compare, instead, is_found, outcomes, stage
+from tests.protocol.twice import AT_ONCE, changed, compare, instead, is_found, outcomes, stage
 
 CONFIG = Config()
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -210,14 +219,14 @@ def test_what_may_be_a_secret_is_kept_by_its_own_connection_alone(secret):
     assert len(known.blocks) == 1
 
 
-async def test_h11_is_told_when_something_else_than_a_plain_answer_comes_of_a_plain_request():
+async def test_h11_is_told_of_a_plain_request_when_it_is_asked():
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
         assert client.connection.untold
         if scope["path"] == "/parts":
             await send({"type": "http.response.body", "body": b"he", "more_body": True})
-            assert not client.connection.untold
-            assert client.connection.h11.our_state is h11.SEND_BODY
+            assert client.connection.untold
+            assert client.connection.authority.our_state is h11.SEND_BODY
             await send({"type": "http.response.body", "body": b"llo"})
         else:
             await send({"type": "http.response.body", "body": b"hello"})
@@ -433,14 +442,33 @@ MUTANTS = {
     "the application's list of headers": instead(
         Http1Connection, "begin_plain", "list(request.headers)", "request.headers"
     ),
-    "a body that has not come": instead(Http1Connection, "begin_plain", " or len(head) + request.length > len(self.intake)"),
+    "a body that has not come": instead(Http1Connection, "begin_plain", "if not self.intake.left", "if True"),
+    "the rest of a body is the next request": instead(Intake, "take_plain", "self.left = end - self.at", "pass"),
+    "a body without an end": (
+        http1,
+        "ON_EVENT",
+        lambda: http1.ON_EVENT
+        | {h11.Data: changed(Http1Connection.on_data, "self.untold and not self.intake.left", "False")},
+    ),
+    "nothing more is read of a body": instead(
+        Http1Connection, "reads_on", "self.body_comes", "self.h11.their_state is h11.SEND_BODY"
+    ),
+    "an answer before its request is whole is as any": instead(
+        Http1Connection, "fits", "self.body_comes and not more_body", "False"
+    ),
+    "all is still to come of a body": instead(PlainRequest, "rest", 'b"%d" % left', 'b"%d" % self.length'),
     "the next request before the answer": instead(
         Http1Connection, "reads_on", "self.request is None", "self.request is None or self.untold"
     ),
-    "h11 is not told": instead(Http1Connection, "settle", "self.h11.receive_data(self.untold + bytes(self.request.length))", 'self.untold = b""; return'),
-    "the head is lost when h11 is told": instead(Http1Connection, "settle", "self.answer is not None", "False"),
-    "a part is taken for the whole": instead(Http1Connection, "write_body", " and not more_body"),
-    "a body of another length": instead(Http1Connection, "write_body", "answer.length == len(body) and"),
+    "h11 is not told": instead(Http1Connection, "settle", "self.h11.receive_data(self.request.rest(self.intake.left))", "return"),
+    "the head is lost when h11 is told": instead(Http1Connection, "settle", "elif answer is not None", "elif False"),
+    "a part is taken for the whole": instead(Http1Connection, "fits", "more_body and size < answer.length", "size < answer.length"),
+    "a body of another length": instead(Http1Connection, "fits", "size == answer.length", "True"),
+    "all is still to come of an answer": instead(PlainAnswer, "rest", "self.length - sent", "self.length"),
+    "an answer of known length has no length": instead(PlainAnswer, "rest", "self.length is None", "True"),
+    "a part of a plain body of known length is a chunk": instead(
+        Http1Connection, "write_plain", "answer.length is None\n", "True\n"
+    ),
     "the time of the request before": instead(Http1Connection, "request_begins", "self.began = self.runtime.time()"),
     "no word in the access log": instead(Http1Connection, "write_plain", "self.log_access()"),
     "what waits is forgotten": instead(Http1Connection, "write_plain", "self.go_on()", "pass"),
@@ -457,9 +485,10 @@ MUTANTS = {
         Http1Connection, "frame", "parts[-3:] == chunk(body)", "True"
     ),
     "an empty part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and more_body"),
-    "a chunk that has not come": instead(Intake, "whole_chunk", 'self.data[end : end + 2] != b"\\r\\n"', "False"),
-    "the last chunk": instead(Intake, "whole_chunk", "not size or", ""),
-    "any size of a body": instead(Intake, "whole_chunk", "self.check_size(self.size)", "pass"),
+    "any end of a chunk": instead(Intake, "plain_chunk", 'not b"\\r\\n".startswith(end)', "False"),
+    "half of the end of a chunk": instead(Intake, "plain_chunk", "len(end) < 2", "not end"),
+    "the last chunk": instead(Intake, "plain_chunk", "or not size", ""),
+    "any size of a body": instead(Intake, "plain_chunk", "self.check_size(self.size)", "pass"),
     "any line of a chunk": (intake, "PLAIN_CHUNK_LINE", lambda: re.compile(rb"([0-9A-Fa-f]+)[^\n]*\n")),
     "what h11 has not told yet": instead(Http1Connection, "next_event", "if self.asked", "if False"),
     "a client that waits to be asked": instead(
@@ -468,7 +497,7 @@ MUTANTS = {
     "a stream without an end": instead(Http1Connection, "write_plain", "if not more_body", "if False"),
     "an empty part is the first chunk": instead(Http1Connection, "write_plain", "if body:", "if True:"),
     "the head of a stream is sent again": instead(
-        Http1Connection, "settle", "if self.response is answer", "if False"
+        Http1Connection, "settle", "and self.response is answer", "and False"
     ),
     "the last part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and body"),
     "the next body is chunked, too": instead(
@@ -536,6 +565,12 @@ RARE = [
     (asked(b"Content-Length: 99", body=b"hello"), answered(before=[("read",)])),
     (asked(), [("start", 200, ((b"content-length", b"5"),)), ("part", b"hello", True), ("part", b"", False)]),
     (asked(), [("start", 200, ((b"content-length", b"5"),)), ("careless", ("part", b"hell", False))]),
+    (asked(), streamed((b"he", True), (b"", True), (b"llo", False), headers=[(b"content-length", b"5")])),
+    (
+        asked(),
+        streamed((b"he", True), (b"llo", False), headers=[(b"Content-Length", b"5")], between=[("hint",)]),
+    ),
+    (asked(), streamed((b"he", True), (b"llo!", True), headers=[(b"Content-Length", b"5")])),
     (asked(), answered((b"content-length", b"5"))),
     (asked(), answered((b"x y", b"z"))),
     (asked(), streamed((b"", True), (b"", False))),
@@ -552,11 +587,24 @@ def crafted(data, *programs, script=AT_ONCE, **options):
 READS = answered(before=[("read",)])
 CHUNK = asked(CHUNKED, body=b"5\r\nhello\r\n")
 UNASKED = asked(CHUNKED, b"Expect: 100-continue", body=b"5\r\nhello\r\n")
+FIVE = asked(b"Content-Length: 5", body=b"hello")
 CRAFTED = [
     *(crafted(data * 2, program) for data, program in RARE),
     # Two answers on one connection, the second of which is not framed as the first one is.
     crafted(asked() * 2, *(program for _, program in RARE[-2:])),
     crafted(CHUNK + b"0\r\n\r\n", READS, limit_body=4),
+    # What comes in pieces.
+    *(
+        crafted(data + asked(), program, script=[*[(("feed", size), 3)] * times, *AT_ONCE])
+        for data in (FIVE, CHUNK + b"0\r\n\r\n")
+        for size, times in ((len(data) - 2, 1), (len(data) - 7, 1), (1, len(data)))
+        for program in (
+            READS,
+            answered(before=[("receive",)]),
+            answered(),
+            streamed((b"x", True), (b"", False), between=[("read",)]),
+        )
+    ),
     # The client does not wait to be asked for its body, of which the end comes later.
     crafted(UNASKED + b"0\r\n\r\n", READS, script=[(("feed", len(UNASKED)), 5), *AT_ONCE]),
 ]

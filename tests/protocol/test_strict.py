@@ -181,6 +181,11 @@ REFUSED = {
     "extensions without an end": (chunked((b"1;" + b"a" * 2000 + b"\r\nx\r\n") * 20), 413, b"extensions of the chunks"),
     "more than the size says": (chunked(b"5\r\nhello!\r\n0\r\n\r\n"), 400, b"CR LF comes behind the data"),
     "less than the size says": (chunked(b"6\r\nhello\r\n0\r\n\r\n"), 400, b"CR LF comes behind the data"),
+    "more than the size says, of a chunk with an extension": (
+        chunked(b"5;a\r\nhello!\r\n0\r\n\r\n"),
+        400,
+        b"CR LF comes behind the data",
+    ),
     "LF behind the data": (chunked(b"5\r\nhello\n0\r\n\r\n"), 400, b"CR LF comes behind the data"),
     "a trailer that is folded": (chunked(b"0\r\nA: b\r\n c\r\n\r\n"), 400, b"a header is one line"),
     "a trailer without a colon": (chunked(b"0\r\nnonsense\r\n\r\n"), 400, b"a colon right behind it"),
