@@ -257,6 +257,10 @@ def name_of(scope: Scope) -> str:
 MAX_TARGET = 500  # longer than nearly all are
 
 
+# How many parts of a body are kept as they came.
+MOST_PARTS = 100
+
+
 class Exchange(ApplicationCall):
     """One HTTP request and its response."""
 
@@ -271,9 +275,10 @@ class Exchange(ApplicationCall):
 
     __slots__ = (
         "advised",  # a message looked odd, and that was told
-        "body",  # what came and was not received yet; as one, since parts of one byte take 60 times as much
+        "body",  # what came and was not received yet, in few parts: those of one byte take 60 times as much
         "client_closed",  # the client will send no more; it may still read
         "complete",  # the whole body has come
+        "size",  # bytes in `body`
         "trailers",  # None where none were announced; else those that have come
         "unreceived",  # the application has not been given the last of the body
     )
@@ -283,9 +288,10 @@ class Exchange(ApplicationCall):
     def __init__(self, scope: Scope, wire: ResponseWire) -> None:
         super().__init__(scope, wire, State.START)
         self.advised = False
-        self.body: bytes | bytearray = b""
+        self.body: list[bytes | bytearray] = []
         self.client_closed = False
         self.complete = False
+        self.size = 0
         self.trailers: list[tuple[bytes, bytes]] | None = None
         self.unreceived = True
 
@@ -293,12 +299,10 @@ class Exchange(ApplicationCall):
 
     def on_body(self, data: bytes | bytearray) -> None:
         """A part of the request's body has come."""
-        if not self.body:
-            self.body = data  # it was read for this body alone
-        else:
-            if isinstance(self.body, bytes):
-                self.body = bytearray(self.body)
-            self.body += data
+        self.body.append(data)
+        self.size += len(data)
+        if len(self.body) == MOST_PARTS:
+            self.body = [b"".join(self.body)]
         self.waiters.wake()
 
     def on_body_end(self) -> None:
@@ -324,8 +328,8 @@ class Exchange(ApplicationCall):
         Who was told of the end is not listened to any more: from then on send() raises (ASGI, "Disconnect").
         """
         while True:
-            if self.state is not State.DONE and (self.body or (self.complete and self.unreceived)):
-                body, self.body = bytes(self.body), b""
+            if self.state is not State.DONE and (self.size or (self.complete and self.unreceived)):
+                body = self.take_body()
                 self.unreceived = not self.complete
                 return {"type": "http.request", "body": body, "more_body": self.unreceived}
             if self.client_closed and self.state not in OVER:
@@ -338,9 +342,13 @@ class Exchange(ApplicationCall):
             self.wire.want_body()
             await self.waiters.wait()
 
+    def take_body(self) -> bytes:
+        parts, self.body, self.size = self.body, [], 0
+        return b"".join(parts)
+
     def forget_request(self) -> None:
         """Nothing of it is given to the application behind http.disconnect."""
-        self.body = b""
+        self.take_body()
         self.unreceived = False
 
     # ---- from the application ----

@@ -162,7 +162,7 @@ class Http1Connection(Connection):
     def take_events(self) -> None:
         taken = 0
         while self.reads_on() and self.current:
-            if taken == TURN:
+            if taken >= TURN:
                 self.pump_soon()
                 return
             if self.request is None and self.recall is not None and self.begin_plain(self.recall):
@@ -174,7 +174,7 @@ class Http1Connection(Connection):
                     self.on_end()
                 return
             ON_EVENT[type(event)](self, event)
-            taken += 1
+            taken += self.intake.run
 
     def reads_on(self) -> bool:
         """Whether h11 can be given more: a request's rest, or the next one while the client takes answers."""
@@ -200,7 +200,7 @@ class Http1Connection(Connection):
                 self.asked = False
             # Between two chunks it remembers nothing, but whether a client waits to be asked for them.
             if self.recall is not None and not self.h11.they_are_waiting_for_100_continue:
-                data = self.intake.plain_chunk()
+                data = self.intake.plain_chunks()
                 if data:
                     return h11.Data(data=data)
             piece = self.intake.piece()
@@ -211,7 +211,7 @@ class Http1Connection(Connection):
 
     def balance(self) -> None:
         """Let the client wait while too much waits for the application, or it does not take our answers."""
-        crowded = isinstance(self.exchange, Exchange) and len(self.exchange.body) > HIGH_WATER
+        crowded = isinstance(self.exchange, Exchange) and self.exchange.size > HIGH_WATER
         if not crowded and len(self.intake) > self.runtime.config.limit_pipelined:
             # Where h11 would be given more, a piece lies there whose rest is to come; that has a limit too.
             crowded = self.pump_due or not self.reads_on()
@@ -246,8 +246,8 @@ class Http1Connection(Connection):
         taken = 0
         while type(event) is h11.Data:
             exchange.on_body(event.data)
-            taken += 1
-            if taken == TURN:
+            taken += self.intake.run
+            if taken >= TURN:
                 break
             event = self.next_event()
         if type(event) is h11.EndOfMessage:

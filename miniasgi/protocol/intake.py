@@ -28,6 +28,9 @@ from .strict import (
 # 9112 section 7.1.1). Node and hyper take as much.
 MAX_EXTENSIONS = 16 * 1024
 
+# How many bytes of chunks, and how many chunks, are taken as one.
+LARGEST_RUN = 256 * 1024
+LONGEST_RUN = 100
 # The line of a chunk, with its size and nothing else.
 PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 
@@ -54,6 +57,7 @@ class Intake:
         "ended",  # the client has ended its side
         "extensions",  # bytes in the lines before chunks, beyond their sizes
         "left",  # bytes of the body, or of a chunk and its line, that are still to come
+        "run",  # how many chunks were taken as one last
         "size",  # of a chunked body, so far
         "stage",  # what the next byte belongs to
     )
@@ -68,6 +72,7 @@ class Intake:
         self.left = 0
         self.size = 0
         self.extensions = 0
+        self.run = 1
 
     def __len__(self) -> int:
         """How many bytes wait."""
@@ -134,6 +139,7 @@ class Intake:
         """The next bytes for h11; empty until there are enough. Raises BadRequest."""
         piece = CUT[self.stage](self) if len(self) else b""
         if piece:
+            self.run = 1
             self.forget_taken()
         return piece
 
@@ -200,38 +206,49 @@ class Intake:
         self.stage = Stage.CHUNK_DATA
         return self.cut_body()
 
-    def plain_chunk(self) -> bytes:
-        """Data of a chunk that h11 is not given from here. Raises BadRequest.
+    def plain_chunks(self) -> bytes:
+        """Data of chunks that h11 is not given from here; not of all at once. Raises BadRequest.
 
         Empty where h11 is to be given the next chunk, since its line is not there or has more than the size,
         and where nothing of the data is there.
         """
+        parts: list[memoryview] = []
+        size = 0
+        try:
+            while size < LARGEST_RUN and len(parts) < LONGEST_RUN and self.in_plain_chunk():
+                part = memoryview(self.data)[self.at : self.at + self.left]
+                self.at += len(part)
+                self.left -= len(part)
+                size += len(part)
+                parts.append(part)
+        except BadRequest:
+            if not parts:  # else it is raised when this is asked again
+                raise
+        self.forget_taken()
+        self.run = len(parts) or 1
+        return b"".join(parts)
+
+    def in_plain_chunk(self) -> bool:
+        """Whether the next byte is there, and one of the data of a chunk that h11 is not given."""
         if self.stage is Stage.PLAIN_CHUNK and not self.left:
             end = self.data[self.at : self.at + 2]
             if not b"\r\n".startswith(end):
                 raise BadRequest(CHUNK_FOOTER)
             if len(end) < 2:
-                return b""
+                return False
             self.at += 2
             self.stage = Stage.CHUNK
-            self.forget_taken()
         if self.stage is Stage.CHUNK:
             found = PLAIN_CHUNK_LINE.match(self.data, self.at)
             size = 0 if found is None else int(found[1], 16)
             if found is None or not size:
-                return b""
+                return False
+            self.check_size(self.size + size)
             self.size += size
-            self.check_size(self.size)
             self.at = found.end()
             self.left = size
             self.stage = Stage.PLAIN_CHUNK
-        if self.stage is not Stage.PLAIN_CHUNK:
-            return b""
-        data = self.data[self.at : self.at + self.left]
-        self.at += len(data)
-        self.left -= len(data)
-        self.forget_taken()
-        return data
+        return self.stage is Stage.PLAIN_CHUNK and self.at < len(self.data)
 
     def cut_trailers(self) -> bytes:
         lines = self.cut_lines(self.at)

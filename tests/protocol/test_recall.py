@@ -485,10 +485,10 @@ MUTANTS = {
         Http1Connection, "frame", "parts[-3:] == chunk(body)", "True"
     ),
     "an empty part is a chunk": instead(Http1Connection, "write_body", "and more_body and body", "and more_body"),
-    "any end of a chunk": instead(Intake, "plain_chunk", 'not b"\\r\\n".startswith(end)', "False"),
-    "half of the end of a chunk": instead(Intake, "plain_chunk", "len(end) < 2", "not end"),
-    "the last chunk": instead(Intake, "plain_chunk", "or not size", ""),
-    "any size of a body": instead(Intake, "plain_chunk", "self.check_size(self.size)", "pass"),
+    "any end of a chunk": instead(Intake, "in_plain_chunk", 'not b"\\r\\n".startswith(end)', "False"),
+    "half of the end of a chunk": instead(Intake, "in_plain_chunk", "len(end) < 2", "not end"),
+    "the last chunk": instead(Intake, "in_plain_chunk", "or not size", ""),
+    "any size of a body": instead(Intake, "in_plain_chunk", "self.check_size(self.size + size)", "pass"),
     "any line of a chunk": (intake, "PLAIN_CHUNK_LINE", lambda: re.compile(rb"([0-9A-Fa-f]+)[^\n]*\n")),
     "what h11 has not told yet": instead(Http1Connection, "next_event", "if self.asked", "if False"),
     "a client that waits to be asked": instead(
@@ -569,6 +569,10 @@ RARE = [
     (
         asked(),
         streamed((b"he", True), (b"llo", False), headers=[(b"Content-Length", b"5")], between=[("hint",)]),
+    ),
+    (
+        asked(b"TE: trailers"),
+        streamed((b"he", True), (b"l", True), (b"lo", False), headers=[(b"content-length", b"5")]),
     ),
     (asked(), streamed((b"he", True), (b"llo!", True), headers=[(b"Content-Length", b"5")])),
     (asked(), answered((b"content-length", b"5"))),
