@@ -29,8 +29,8 @@ TURN = 16
 # How many bytes one connection is sent before others have their turn. A socket takes megabytes at once: 50
 # downloads that began together took one turn of 150 ms.
 SHARE = 256 * 1024
-# Up to here, joining the parts of what is written costs less than a second write.
-SMALL_WRITE = 64 * 1024
+# Below this, joining the parts of what is written costs less than a second write.
+LARGE = 64 * 1024
 # How much of a file is handed over at a time. The kernel takes less where the socket is full.
 FILE_STEP = 256 * 1024
 # How the system says that the other side of a socket is no more; any other error of a copy is the file's.
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
             self.runtime.flush_soon(self)
         self.outbox.extend(parts)
         self.held += sum(map(len, parts))
-        if self.held > SMALL_WRITE:
+        if self.held >= LARGE:
             self.flush()
 
     def flush(self) -> None:
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         if self.outbox:
             parts, size = self.outbox, self.held
             self.outbox, self.held = [], 0
-            if size <= SMALL_WRITE:
+            if size < LARGE:
                 self.transport.write(b"".join(parts))
             else:
                 for part in joined(parts):
@@ -411,7 +411,7 @@ class Closing(Connection):
 
 def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
     """The parts, those that are small and next to each other as one."""
-    for large, run in groupby(parts, lambda part: len(part) > SMALL_WRITE):
+    for large, run in groupby(parts, lambda part: len(part) >= LARGE):
         if large:
             yield from run
         else:
