@@ -81,25 +81,44 @@ def observer_of(receive: Receive) -> Observer:
     return cast(Observer, receive.__self__.wire.transport.observer)  # type: ignore[attr-defined]
 
 
-class ObservedHttp1Connection(Http1Connection):
-    """A connection whose h11 tells what it says. Made by `observed`."""
+class PromptConnection(Connection):
+    """A connection that keeps nothing for later: so each write stands behind what it was made of."""
+
+    __slots__ = ()
+
+    def write(self, *parts: bytes) -> None:
+        super().write(*parts)
+        self.flush()
+
+
+class ObservedWebSocketConnection(PromptConnection, WebSocketConnection):
+    """A connection whose wsproto tells what it says. Made by an ObservedHttp1Connection."""
 
     __slots__ = ()
     transport: "Tap"
 
+    def make_wsproto(self) -> WsprotoConnection:
+        return ObservedWsproto(self.extensions, self.transport.observer)
+
+
+class ObservedHttp1Connection(PromptConnection, Http1Connection):
+    """A connection whose h11 tells what it says. Made by `observed`."""
+
+    __slots__ = ()
+    transport: "Tap"
+    successor = ObservedWebSocketConnection
+
     def __init__(self, runtime: Runtime, tap: "Tap") -> None:
         super().__init__(runtime, tap)
-        self.h11 = ObservedH11(tap.observer)
         self.recall = None  # all is asked, so that all is seen; of a WebSocket that it becomes, too
+
+    def make_h11(self) -> h11.Connection:
+        return ObservedH11(self.transport.observer)
 
     @property
     def has_kernel_copy(self) -> bool:
         """No: what the kernel copies passes by unseen."""
         return False
-
-    def hold(self, *parts: bytes) -> None:
-        """Nothing is: so each write stands behind what it was made of."""
-        self.write(*parts)
 
     def refuse(self, status: int, text: str = "", headers: Headers = (), page: Page | None = None) -> None:
         if self.response is None:  # otherwise no word of it leaves
@@ -143,7 +162,7 @@ class ObservedH11(h11.Connection):
 
 
 class ObservedWsproto(WsprotoConnection):
-    """wsproto, made in the place of one that has done nothing yet."""
+    """wsproto, in the place of the one that a connection makes."""
 
     def __init__(self, extensions: Iterable[Extension], observer: Observer) -> None:
         self.observer = observer  # before the other, which gives itself nothing to read
@@ -204,7 +223,6 @@ class Tap(asyncio.Transport, asyncio.Protocol):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, asyncio.Protocol)  # every connection is one
         if isinstance(protocol, WebSocketConnection):
-            protocol.wsproto = ObservedWsproto(protocol.extensions, self.observer)
             self.observer.on_websocket()
         self.protocol = protocol
         self.below.set_protocol(self)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Container, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import h11
 
@@ -40,6 +40,8 @@ from .websocket import (
 )
 
 log = logging.getLogger("miniasgi")
+
+H11 = h11.Connection
 
 # How much of a body may wait for the application before the client has to: as much as in asyncio's streams.
 HIGH_WATER = 64 * 1024
@@ -73,6 +75,8 @@ ACCEPTANCE_OWNS = (
 class Http1Connection(Connection):
     """One HTTP/1.1 connection. Made by Arrival; ends by `close`, or becomes a WebSocketConnection."""
 
+    successor: ClassVar[type[WebSocketConnection]] = WebSocketConnection
+
     __slots__ = (
         "answer",  # the head of a plain response, until it leaves
         "asked",  # h11 was given bytes, and has not told of all that is in them
@@ -80,7 +84,7 @@ class Http1Connection(Connection):
         "chunked",  # a part of this body was framed as a chunk, as all others will be
         "endpoint",  # who speaks with whom
         "exchange",  # the request that is being answered; None between two
-        "h11",  # which was not told of a plain request yet; `authority` tells it first
+        "h11",  # made when it is needed, which of plain requests it is not; to be asked as `authority`
         "head",  # the head of the response, until its first bytes leave with it
         "intake",  # what came and h11 was not given yet
         "known",  # what recall remembers of this connection
@@ -94,7 +98,7 @@ class Http1Connection(Connection):
 
     def __init__(self, runtime: Runtime, transport: asyncio.Transport) -> None:
         super().__init__(runtime, transport)
-        self.h11 = h11.Connection(h11.SERVER)
+        self.h11: H11 | None = None
         self.recall = runtime.recall
         self.known = Known()
         self.untold = False
@@ -113,14 +117,18 @@ class Http1Connection(Connection):
         self.expect_within(runtime.config.timeout_keep_alive)
 
     def __repr__(self) -> str:
-        return f"<Http1Connection {self.h11.states} {self.exchange}>"
+        return f"<Http1Connection {self.h11 and self.h11.states} {self.exchange}>"
 
     @property
-    def authority(self) -> h11.Connection:
+    def authority(self) -> H11:
         """The authority on what was read and what may be written, once it knows of all that was read."""
-        if self.untold:
-            self.settle()
+        self.settle()
+        if self.h11 is None:
+            self.h11 = self.make_h11()
         return self.h11
+
+    def make_h11(self) -> H11:
+        return h11.Connection(h11.SERVER)
 
     # ---- bytes in ----
 
@@ -185,7 +193,7 @@ class Http1Connection(Connection):
     @property
     def body_comes(self) -> bool:
         """Whether more of the body of the request under way is to come."""
-        return self.intake.left > 0 if self.untold else self.h11.their_state is h11.SEND_BODY
+        return self.intake.left > 0 if self.untold else self.authority.their_state is h11.SEND_BODY
 
     def next_event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
         """h11's next event: of what it has, or else of the next piece of what came. Raises BadRequest."""
@@ -194,19 +202,19 @@ class Http1Connection(Connection):
             return h11.Data(data=data) if data else h11.NEED_DATA
         while True:
             if self.asked:  # to ask once more would cost 7 µs a request
-                event = self.h11.next_event()
+                event = self.authority.next_event()
                 if event is not h11.NEED_DATA:
                     return event
                 self.asked = False
             # Between two chunks it remembers nothing, but whether a client waits to be asked for them.
-            if self.recall is not None and not self.h11.they_are_waiting_for_100_continue:
+            if self.recall is not None and not self.authority.they_are_waiting_for_100_continue:
                 data = self.intake.plain_chunks()
                 if data:
                     return h11.Data(data=data)
             piece = self.intake.piece()
             if not piece:
                 return h11.NEED_DATA
-            self.h11.receive_data(piece)
+            self.authority.receive_data(piece)
             self.asked = True
 
     def balance(self) -> None:
@@ -349,13 +357,13 @@ class Http1Connection(Connection):
         if self.untold:
             assert isinstance(self.request, PlainRequest)  # the one that is untold
             self.untold = False
-            self.h11.receive_data(self.request.rest(self.intake.left))
-            self.h11.next_event()
+            self.authority.receive_data(self.request.rest(self.intake.left))
+            self.authority.next_event()
             if not self.intake.left:
-                self.h11.next_event()  # EndOfMessage
+                self.authority.next_event()  # EndOfMessage
             answer, self.answer = self.answer, None
             if answer is not None and self.response is answer:  # its client has a part of it
-                self.h11.send(answer.rest(self.sent))
+                self.authority.send(answer.rest(self.sent))
             elif answer is not None:
                 self.make_head(answer.status_code, answer.headers, False, False, answer.date)
 
@@ -580,7 +588,7 @@ class Http1Connection(Connection):
         return text
 
     def want_body(self) -> None:
-        if not self.untold and self.h11.they_are_waiting_for_100_continue:
+        if not self.untold and self.authority.they_are_waiting_for_100_continue:
             going_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             self.write(self.authority.send(going_on))
         self.balance()
@@ -739,7 +747,7 @@ class Http1Connection(Connection):
             raise Unsendable(head_fault(lines, error)) from error
         self.write(self.authority.send(switching))
         short = self.recall is not None and not extensions
-        successor = WebSocketConnection(self, exchange, extensions, self.visit(), self.intake.rest(), short)
+        successor = self.successor(self, exchange, extensions, self.visit(), self.intake.rest(), short)
         self.exchange = None
         self.become(successor)
         return successor

@@ -238,7 +238,7 @@ async def test_a_client_that_leaves_during_the_handshake_is_told_as_1006():
 async def test_a_handshake_behind_the_end_of_its_client_is_let_go():
     app = Script()
     client = MemoryClient(app)
-    client.connection.h11.receive_data(handshake())
+    client.connection.authority.receive_data(handshake())
     await client.end()
     assert app.received == []
     assert client.transport.closing
