@@ -1,11 +1,11 @@
 """Recall: what h11 has said of the same lines before. The road is complete without it, and slower.
 
-h11 takes 60 µs to read a small head and 45 to write one, and says the same of the same bytes each time. Here
-is what it said: of a header line, of the lines of an answer. A request is *plain* when all of its lines are
-known and none of them steers the connection: then it is served without h11, which is told of it as soon as
-anything else than a plain answer comes of it (`Http1Connection.settle`).
+h11 takes 60 µs to read a small head and 45 to write one, and comes to the same with the same lines each time.
+Here is kept what that was: of a block of headers, of a line, of the lines of an answer. A request is *plain*
+when none of its lines is unusual, or steers the connection: then it is served without h11, which is told of
+it as soon as anything else than a plain answer comes of it (`Http1Connection.settle`).
 
-A line that is new is h11's to judge, what `strict` refuses is not plain, and where anything is unusual the
+A line that is new is looked at here, by rules that take less than h11 and `strict` do. For anything else the
 answer is None, and h11 is asked for all of it. `tests/protocol/test_recall.py` sends the same bytes with and
 without it, and compares all that comes of them.
 
@@ -14,6 +14,8 @@ secret: who measures how long a request takes could find out whether somebody el
 """
 
 import re
+from collections.abc import Callable
+from string import ascii_letters, digits
 from typing import Any, NamedTuple
 
 import h11
@@ -21,7 +23,7 @@ import h11
 from ..config import Config
 from .reasons import REASONS
 from .scope import Place, place_of
-from .strict import HOST, BadRequest, check_lines
+from .strict import HOST
 
 Header = tuple[bytes, bytes]
 
@@ -48,8 +50,10 @@ SHARED = frozenset(
         *(b"x-frame-options", b"x-powered-by", b"x-requested-with"),
     )
 )
-# What changes more than the scope; of `connection` see KEPT_OR_NOT.
-REQUEST_STEERS = (b"connection", b"expect", b"te", b"transfer-encoding", b"upgrade")
+# What changes more than the scope.
+REQUEST_STEERS = (b"expect", b"te", b"transfer-encoding", b"upgrade")
+# What a request has once, or h11 has to say which one counts.
+SAID_ONCE = (b"connection", b"content-length", b"host")
 # A connection that is kept alive is one that nothing was said of.
 KEPT_OR_NOT = (b"keep-alive", b"close")
 # What is said once, or not by the application, or changes more than the head.
@@ -65,6 +69,9 @@ ANSWER_STEERS = (
 )
 # Less than h11 takes (a test asks it about every byte), and than `strict` and `scope` do.
 PLAIN_LINE = re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
+# The same of headers: the characters of a name, and of a value (RFC 9110 sections 5.6.2 and 5.5).
+TOKEN = b"!#$%&'*+-.^_`|~" + digits.encode() + ascii_letters.encode()
+FIELD_VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 NOT_PLAIN = (b"HEAD", b"CONNECT")
 LONGEST_LENGTH = 15  # digits of a content-length, which makes it a number of which h11 takes more
 
@@ -192,25 +199,22 @@ class Recall:
         if len(lines) > self.config.limit_headers:
             return None
         headers: list[Header] = []
-        new: dict[bytes, Header] = {}
         for line in lines:
-            header = self.header_lines.get(line)
+            header = self.header_lines.get(line) or self.read_header(line)
             if header is None:
-                header = split_header(line)
-                if header is None:
-                    return None
-                new[line] = header
+                return None
             headers.append(header)
-        names = [name for name, _ in headers]
-        lengths, connections = names.count(b"content-length"), names.count(b"connection")
-        if names.count(b"host") != 1 or lengths > 1 or connections > 1:
+        fields = dict(headers)
+        if b"host" not in fields:
             return None
-        length = int(headers[names.index(b"content-length")][1]) if lengths else 0
+        if len(fields) < len(headers):
+            names = [name for name, _ in headers]
+            if any(names.count(name) > 1 for name in SAID_ONCE):
+                return None
+        length = int(fields.get(b"content-length", 0))
         if 0 < self.config.limit_body < length:
             return None
-        if new and not self.takes(block, new):
-            return None
-        closes = connections > 0 and headers[names.index(b"connection")][1].lower() == b"close"
+        closes = fields.get(b"connection", b"").lower() == b"close"
         found = Block(block, tuple(headers), length, closes)
         if len(block) <= LONGEST_BLOCK and len(lines) <= MOST_HEADERS:
             if len(known) >= MOST_BLOCKS:
@@ -218,20 +222,11 @@ class Recall:
             known.append(found)
         return found
 
-    def takes(self, block: bytes, new: dict[bytes, Header]) -> bool:
-        """Whether h11 takes the lines that are new of a block, and reads them as `split_header` has."""
-        split = list(new.values())
-        try:
-            check_lines(block)
-            read = list(h11.EndOfMessage(headers=split).headers)
-        except (BadRequest, h11.LocalProtocolError):
-            return False
-        if read != split:
-            return False
-        for line, header in new.items():
-            if header[0] in SHARED:
-                remember(self.header_lines, line, header, len(line))
-        return True
+    def read_header(self, line: bytes) -> Header | None:
+        header = split_header(line)
+        if header is not None and header[0] in SHARED:
+            remember(self.header_lines, line, header, len(line))
+        return header
 
     # ---- answers ----
 
@@ -254,7 +249,7 @@ class Recall:
                 return None
             line = self.answer_lines.get(pair)
             if line is None:
-                if length is None and is_length(name, value):
+                if length is None and name.lower() == b"content-length" and is_length(value):
                     length = int(value)
                     line = b"%b: %b\r\n" % pair
                 elif (line := self.read_answer_line(name, value)) is None:
@@ -276,11 +271,7 @@ class Recall:
 
     def read_answer_line(self, name: bytes, value: bytes) -> bytes | None:
         lower = name.lower()
-        if lower in ANSWER_STEERS:
-            return None
-        try:
-            h11.EndOfMessage(headers=[(name, value)])
-        except h11.LocalProtocolError:
+        if lower in ANSWER_STEERS or not is_plain(name, value):
             return None
         line = b"%b: %b\r\n" % (name, value)
         if lower in SHARED:
@@ -289,22 +280,34 @@ class Recall:
 
 
 def split_header(line: bytes) -> Header | None:
-    """(name, value) of a header; None where it steers the connection, or is none."""
+    """(name, value) of a header; None where it steers the connection, or is h11's to judge."""
     name, colon, value = line.partition(b":")
-    name, value = name.lower(), value.strip(b" \t")
-    if (
-        not colon
-        or (name in REQUEST_STEERS and (name != b"connection" or value.lower() not in KEPT_OR_NOT))
-        or (name == b"host" and HOST.fullmatch(value) is None)
-        or (name == b"content-length" and not is_length(name, value))
-    ):
+    value = value.strip(b" \t")
+    if not colon or not is_plain(name, value):
+        return None
+    name = name.lower()
+    if name in REQUEST_STEERS or (name in PLAIN_VALUES and not PLAIN_VALUES[name](value)):
         return None
     return name, value
 
 
-def is_length(name: bytes, value: bytes) -> bool:
+def is_plain(name: bytes, value: bytes) -> bool:
+    """Whether h11 takes this header, and writes it as it is."""
+    if not name or name.translate(None, TOKEN) or value.translate(None, FIELD_VALUE):
+        return False
+    return value.strip(b" \t") == value
+
+
+def is_length(value: bytes) -> bool:
     """Whether this is a content-length that needs no judge."""
-    return name.lower() == b"content-length" and value.isdigit() and len(value) <= LONGEST_LENGTH
+    return value.isdigit() and len(value) <= LONGEST_LENGTH
+
+
+PLAIN_VALUES: dict[bytes, Callable[[bytes], object]] = {
+    b"connection": lambda value: value.lower() in KEPT_OR_NOT,
+    b"content-length": is_length,
+    b"host": HOST.fullmatch,
+}
 
 
 def remember(memory: dict[Any, Any], key: object, value: object, size: int) -> None:

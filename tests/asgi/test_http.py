@@ -314,8 +314,8 @@ async def test_status_headers_and_body_have_the_defaults_of_the_specification():
     assert (answer.status, answer.body) == (404, b"")
 
 
-async def test_what_send_was_given_is_on_its_way_when_it_returns():
-    """The client has each part before the application goes on; the end of an answer, when the loop does."""
+async def test_what_send_was_given_is_on_its_way_when_the_application_waits():
+    """The client has each part before the application goes on."""
     go_on = asyncio.Queue()
 
     async def app(scope, receive, send):
@@ -334,21 +334,20 @@ async def test_what_send_was_given_is_on_its_way_when_it_returns():
         assert (await client.receive_all()).endswith(b"0\r\n\r\n")
 
 
-async def test_a_body_message_is_written_within_its_send():
+async def test_a_body_message_leaves_with_the_turn_of_the_loop():
     written = []
 
     async def app(scope, receive, send):
         await send(START)
-        await send({**BODY, "more_body": True})
-        written.append(client.written)
-        await send({"type": "http.response.body"})
-        await asyncio.sleep(0)
-        written.append(client.written)
+        for last in (False, True):
+            await send({**BODY, "more_body": not last})
+            await asyncio.sleep(0)
+            written.append(client.written)
 
     client = MemoryClient(app)
     await client.send(request())
     assert written[0].endswith(b"\r\n\r\n5\r\nwhole\r\n")
-    assert written[1].endswith(b"\r\n0\r\n\r\n")
+    assert written[1].endswith(b"\r\n5\r\nwhole\r\n0\r\n\r\n")
 
 
 async def test_a_body_without_more_body_completes_the_response():

@@ -112,7 +112,7 @@ def test_each_byte_in_each_place_of_an_answer_is_written_as_without_recall():
             if answer is not None:
                 assert b"".join(answer.parts) + b"\r\n" == as_h11_writes([length, pair]), pair
                 found += 1
-        assert (answer is None) == (as_h11_writes([length, pair]) is None), pair
+        assert answer is None or as_h11_writes([length, pair]) is not None, pair
     assert found > 2000
 
 
@@ -419,11 +419,16 @@ def without(name, element):
     return recall, name, lambda: tuple(each for each in getattr(recall, name) if each != element)
 
 
+def any_value(name):
+    """A header of this name needs no judge, whatever it says."""
+    return recall, "PLAIN_VALUES", lambda: {**recall.PLAIN_VALUES, name: lambda value: True}
+
+
 MUTANTS = {
     "a connection that is to be closed is kept": instead(
-        Recall, "read_block", "connections > 0 and", "False and"
+        Recall, "read_block", '== b"close"', '== b"closed"'
     ),
-    "a connection that is to be upgraded is kept": without("REQUEST_STEERS", b"connection"),
+    "a connection that is to be upgraded is kept": any_value(b"connection"),
     "what came behind the last request is not awaited": instead(
         Http1Connection, "write_plain", "linger=self.intake.begun", ""
     ),
@@ -432,15 +437,17 @@ MUTANTS = {
     "an answer to HEAD has a body": without("NOT_PLAIN", b"HEAD"),
     "any target": (recall, "PLAIN_LINE", lambda: re.compile(rb"([A-Z]+) ([\x21-\x7e]+) HTTP/1\.1")),
     "any version": (recall, "PLAIN_LINE", lambda: re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\..")),
-    "no host": instead(Recall, "read_block", 'names.count(b"host") != 1', 'names.count(b"host") > 1'),
-    "two hosts": instead(Recall, "read_block", 'names.count(b"host") != 1', 'names.count(b"host") < 1'),
-    "any host": instead(
-        recall, "split_header", '(name == b"host" and HOST.fullmatch(value) is None)', "False"
-    ),
-    "two lengths": instead(Recall, "read_block", "or lengths > 1"),
-    "two words on the connection": instead(Recall, "read_block", "or connections > 1"),
-    "no body": instead(Recall, "read_block", "if lengths else 0", "if False else 0"),
-    "any character in a header": instead(Recall, "takes", "check_lines(block)", "pass"),
+    "no host": instead(Recall, "read_block", 'b"host" not in fields', "False"),
+    "two hosts": without("SAID_ONCE", b"host"),
+    "any host": any_value(b"host"),
+    "any length": any_value(b"content-length"),
+    "two lengths": without("SAID_ONCE", b"content-length"),
+    "two words on the connection": without("SAID_ONCE", b"connection"),
+    "no body": instead(Recall, "read_block", 'int(fields.get(b"content-length", 0))', "0"),
+    "any character in a header": instead(recall, "is_plain", "value.translate(None, FIELD_VALUE)", "False"),
+    "any character in a name": instead(recall, "is_plain", "name.translate(None, TOKEN)", "False"),
+    "no name": instead(recall, "is_plain", "not name or ", ""),
+    "spaces around a value": instead(recall, "is_plain", 'value.strip(b" \\t") == value', "True"),
     "the headers of another request": instead(Recall, "request", "block.written == rest", "True"),
     "another request": instead(Recall, "request", "known.request.head == head", "True"),
     "the application's list of headers": instead(
@@ -481,10 +488,8 @@ MUTANTS = {
     "two dates": without("ANSWER_STEERS", b"date"),
     "two servers": without("ANSWER_STEERS", b"server"),
     "two framings": without("ANSWER_STEERS", b"transfer-encoding"),
-    "two lengths of an answer": instead(Recall, "answer", "length is None and is_length", "is_length"),
-    "any header of an answer": instead(
-        Recall, "read_answer_line", "h11.EndOfMessage(headers=[(name, value)])", "pass"
-    ),
+    "two lengths of an answer": instead(Recall, "answer", "length is None and name", "name"),
+    "any header of an answer": instead(Recall, "read_answer_line", "or not is_plain(name, value)"),
     "a part of a body of known length is a chunk": instead(
         Http1Connection, "frame", "parts[-3:] == chunk(body)", "True"
     ),
@@ -536,9 +541,14 @@ RARE = [
     (asked(host=b"Host: x/y"), answered()),
     (asked(b"Connection: close"), answered()),
     (asked() + asked(b"Connection: Keep-Alive", b"Connection: Close"), streamed((b"x", True), (b"", False))),
+    (asked() + asked(b"Connection: Close", b"Connection: Keep-Alive"), answered()),
     (asked(b"Connection: close, x"), answered()),
     (asked(b"Connection: close"), streamed((b"x", True), (b"", False), headers=[(b"content-length", b"1")])),
     (asked(b"X: \x01"), answered()),
+    (asked(b"X y: z"), answered()),
+    (asked(b": z"), answered()),
+    (asked(b"Content-Length: +5", body=b"hello"), answered(before=[("read",)])),
+    (asked(), answered((b"x", b" y"))),
     (asked(b"TE: trailers"), answered()),
     (asked(b"Host: x"), answered()),
     (asked(), answered((b"transfer-encoding", b"chunked"))),
