@@ -86,7 +86,16 @@ def rows_of(output, workload):
     "workload",
     [
         *("upload_4k", "upload_length", "download_64k", "download_file"),
-        *("ws_echo", "ws_large", "ws_broadcast", "idle_http", "idle_ws", "startup"),
+        *(
+            "ws_echo",
+            "ws_large",
+            "ws_broadcast",
+            "ws_deflate",
+            "idle_http",
+            "idle_ws",
+            "idle_deflate",
+            "startup",
+        ),
     ],
 )
 def test_peers_measures_with_clients_of_its_own(workload):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import logging
 import os
 import signal
@@ -429,6 +430,7 @@ async def test_a_client_that_blocks_in_the_loop_of_the_server_is_told_why_it_wai
 def test_many_starts_and_stops_leave_nothing():
     with serve(hello) as server:  # what is made once
         get(server.url)
+    gc.collect()  # what tests before this one have left open would be closed in the midst of it
     threads, files = threading.active_count(), descriptors()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a ResourceWarning is raised where it is noticed, and told by pytest

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -162,11 +163,16 @@ def client_frame(message: str | bytes) -> bytes:
     return Connection(ConnectionType.CLIENT).send(event_of(message))
 
 
-def websocket(port: int, path: str = "/") -> socket.socket:
-    """A connection after its handshake. Wrong if it is refused."""
+# What a browser offers, and what makes each message compressed by itself, and so always the same.
+AS_BROWSER, BY_ITSELF = "client_max_window_bits", "client_no_context_takeover; server_no_context_takeover"
+
+
+def websocket(port: int, path: str = "/", deflate: str = "") -> socket.socket:
+    """A connection after its handshake. Wrong if it is refused, Unsupported if the compression is."""
+    offer = f"Sec-WebSocket-Extensions: permessage-deflate; {deflate}\r\n" if deflate else ""
     head = (
         f"GET {path} HTTP/1.1\r\nHost: www.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY.decode()}\r\n\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY.decode()}\r\n{offer}\r\n"
     )
     sock = connected(port)
     sock.sendall(head.encode())
@@ -179,7 +185,33 @@ def websocket(port: int, path: str = "/") -> socket.socket:
     if not told.startswith(b"HTTP/1.1 101 ") or ACCEPT not in told:
         sock.close()
         raise Wrong(f"no WebSocket, but {told[:100]!r}")
+    if deflate and b"permessage-deflate" not in told:
+        sock.close()
+        raise Unsupported("no permessage-deflate")
     return sock
+
+
+def deflated_frame(message: str) -> bytes:
+    """The frame of a client's message, compressed by itself (RFC 7692 section 7.2.1)."""
+    compressor = zlib.compressobj(wbits=-15)
+    payload = compressor.compress(message.encode()) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    frame = bytearray(client_frame(payload.removesuffix(b"\x00\x00\xff\xff")))
+    frame[0] = 0xC1  # FIN and RSV1, of text
+    return bytes(frame)
+
+
+def receive_deflated(sock: socket.socket, message: str) -> int:
+    """How long the server's frame is. Wrong if what comes is not this message, compressed, in one frame."""
+    header = receive(sock, 2)
+    size = header[1]
+    if size == 126:
+        header += receive(sock, 2)
+        size = int.from_bytes(header[2:])
+    payload = receive(sock, size)
+    inflated = zlib.decompressobj(wbits=-15).decompress(payload + b"\x00\x00\xff\xff")
+    if header[0] != 0xC1 or inflated != message.encode():
+        raise Wrong(f"not {message[:40]!r}… compressed, but {header!r} with {inflated[:40]!r}…")
+    return len(header) + size
 
 
 def receive(sock: socket.socket, size: int) -> bytes:

@@ -115,11 +115,15 @@ def proxy(clients: int = 300, count: int = 3000) -> list[Request]:
     return [Request(request(f"/p/{random.randrange(200)}", random.choice(heads))) for _ in range(count)]
 
 
-def post() -> list[Request]:
+def order() -> str:
     """1 KB of JSON."""
-    order = {"id": 4711, "items": [{"sku": "A-100", "count": 3, "price": 19.99}] * 15, "note": ""}
-    order["note"] = "x" * (1024 - len(json.dumps(order)))
-    body = json.dumps(order).encode()
+    told = {"id": 4711, "items": [{"sku": "A-100", "count": 3, "price": 19.99}] * 15, "note": ""}
+    told["note"] = "x" * (1024 - len(json.dumps(told)))
+    return json.dumps(told)
+
+
+def post() -> list[Request]:
+    body = order().encode()
     headers = {
         **api_headers(Random(4)),
         "Content-Type": "application/json",

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from . import traffic
 from .applications import BODY, FILE, FRAMEWORK
 from .load import (
+    AS_BROWSER,
+    BY_ITSELF,
     Download,
     Group,
     Load,
@@ -28,7 +30,9 @@ from .load import (
     client_frame,
     connected,
     counted,
+    deflated_frame,
     first_answer,
+    receive_deflated,
     receive_message,
     server_frame,
     still_open,
@@ -43,6 +47,7 @@ EVENTS = 100  # of a stream
 ECHOED = "0123456789abcdef" * 2  # 32 bytes of text
 LARGE = bytes(range(256)) * 4096  # 1 MiB
 ROOM_MESSAGE = "a message to all who are there.."
+ORDER = traffic.order()
 MIB = 2**20
 SETTLED = 0.3  # seconds after which memory is looked at
 TRIED = 20  # requests of a list that are verified
@@ -196,6 +201,33 @@ class Echo(Workload):
             return Messages(groups, client_frame(self.message), len(server_frame(self.message))).run(seconds)
 
 
+class DeflatedEcho(Echo):
+    """The same by permessage-deflate, each message by itself, since a load cannot have their common window."""
+
+    canned = False
+
+    def __init__(self, name: str, about: str, message: str, connections: int) -> None:
+        super().__init__(name, about, message, connections)
+        self.text = message
+
+    def verify(self, running: Running, sizes: Sizes) -> None:
+        self.size_of_answer(running.port)
+
+    def size_of_answer(self, port: int) -> int:
+        with websocket(port, deflate=BY_ITSELF) as sock:
+            for _ in range(TRIED):
+                sock.sendall(deflated_frame(self.text))
+                size = receive_deflated(sock, self.text)
+        return size
+
+    def run(self, running: Running, seconds: float, sizes: Sizes) -> Load:
+        size = self.size_of_answer(running.port)
+        with contextlib.ExitStack() as stack:
+            opened = (websocket(running.port, deflate=BY_ITSELF) for _ in range(self.connections))
+            groups = [Group(each, [each]) for each in map(stack.enter_context, opened)]
+            return Messages(groups, deflated_frame(self.text), size).run(seconds)
+
+
 class Broadcast(Workload):
     """One sender; the receivers all get what it sends, and then it sends again."""
 
@@ -309,6 +341,18 @@ class IdleWebSocket(Idle):
         return sock
 
 
+class IdleDeflate(Idle):
+    """As a browser has it: both sides may keep the window of what was compressed before."""
+
+    canned = False
+
+    def open(self, port: int) -> socket.socket:
+        sock = websocket(port, deflate=AS_BROWSER)
+        sock.sendall(deflated_frame(ORDER))
+        receive_deflated(sock, ORDER)
+        return sock
+
+
 class Startup(Workload):
     """From the start of the process to its first answer: the median of some starts."""
 
@@ -364,9 +408,13 @@ WORKLOADS = {
         Streams("sse", "32 clients, streams of 100 events of 60 bytes", "sse", traffic.events(EVENTS)),
         Echo("ws_echo", "32 bytes of text there and back, 32 connections", ECHOED, 32),
         Echo("ws_large", "messages of 1 MiB there and back, 4 connections", LARGE, 4),
+        DeflatedEcho("ws_deflate", "1 KB of JSON there and back, compressed, 32 connections", ORDER, 32),
         Broadcast("ws_broadcast", "one sender, 100 receivers, 32 bytes of text", 100),
         IdleHTTP("idle_http", "memory for each of 2,000 connections after one request", "hello"),
         IdleWebSocket("idle_ws", "memory for each of 2,000 WebSockets after one message", "ws_echo"),
+        IdleDeflate(
+            "idle_deflate", "memory for each of 2,000 WebSockets that compress, after one message", "ws_echo"
+        ),
         Startup("startup", "from the start of the process to the first answer", "modules"),
         Logged("access_log", "hello with the access log on, into a file", "hello", [HELLO]),
         Framework("starlette", "hello by Starlette"),
