@@ -381,13 +381,10 @@ class Http1Connection(Connection):
         if self.response is None:
             self.response = answer
             parts = [*answer.parts, ENDS_HEAD[answer.length is None, self.request.closes] % answer.date]
-        if answer.length is not None:
-            parts.append(body)
-        else:
-            if body:
-                parts += chunk(body)
-            if not more_body:
-                parts.append(LAST_CHUNK)
+        if body:
+            parts += [body] if answer.length is not None else chunk(body)
+        if answer.length is None and not more_body:
+            parts.append(LAST_CHUNK)
         self.sent += len(body)
         self.write(*parts)
         if more_body:

@@ -127,6 +127,7 @@ class Deflate(PerMessageDeflate):
     """
 
     control = False  # the frame under way is a control frame
+    fragmented = False  # a message has had a frame, and not its last one
     closed = False  # we have sent our close frame
 
     def frame_inbound_header(
@@ -135,6 +136,8 @@ class Deflate(PerMessageDeflate):
         self.control = opcode.iscontrol()
         if self.control:
             return RsvBits(False, False, False)  # none of the reserved bits is ours
+        if self.fragmented is not (opcode is Opcode.CONTINUATION):
+            return CloseReason.PROTOCOL_ERROR  # wsproto would inflate it before it looks
         return super().frame_inbound_header(proto, opcode, rsv, payload_length)
 
     def frame_inbound_payload_data(
@@ -149,7 +152,10 @@ class Deflate(PerMessageDeflate):
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
     ) -> bytes | CloseReason | None:
-        if self.control or self.closed:
+        if self.control:
+            return None
+        self.fragmented = not fin
+        if self.closed:
             return None
         end = super().frame_inbound_complete(proto, fin)
         if fin and self.stream_ended:
@@ -452,6 +458,7 @@ class WebSocketConnection(Connection):
         self.pump()
 
     def eof_received(self) -> bool:
+        self.flush()
         return False  # lost without a close frame: `connection_lost` tells
 
     def pump(self) -> None:

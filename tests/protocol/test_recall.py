@@ -503,7 +503,7 @@ MUTANTS = {
     "a client that waits to be asked": instead(
         Http1Connection, "next_event", "and not self.authority.they_are_waiting_for_100_continue"
     ),
-    "a stream without an end": instead(Http1Connection, "write_plain", "if not more_body", "if False"),
+    "a stream without an end": instead(Http1Connection, "write_plain", "is None and not more_body", "is None and False"),
     "an empty part is the first chunk": instead(Http1Connection, "write_plain", "if body:", "if True:"),
     "the head of a stream is sent again": instead(
         Http1Connection, "settle", "and self.response is answer", "and False"
@@ -571,6 +571,7 @@ RARE = [
     (asked(line=b"GET / HTTP/1.2"), answered()),
     (asked(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"), answered()),
     (asked(b"Content-Length: 5", body=b"hello"), answered(before=[("read",)])),
+    (asked(), streamed((b"x" * 70_000, True), (b"", False), headers=[(b"content-length", b"70000")])),
     (asked(CHUNKED, body=b"5\r\nhello\r\n0\r\n\r\n"), answered(before=[("read",)])),
     (asked(CHUNKED, body=b"5;a=b\r\nhello\r\n0\r\n\r\n"), answered(before=[("read",)])),
     (asked(CHUNKED, body=b"5\nhello\r\n0\r\n\r\n"), answered(before=[("read",)])),

@@ -535,6 +535,26 @@ async def test_each_compressed_message_may_end_the_stream_of_its_sender():
     client.transport.lose()
 
 
+@pytest.mark.parametrize("data", [frame(TEXT, b"plain"), frame(TEXT, b"no block", rsv1=1)])
+async def test_a_message_within_a_compressed_one_is_against_the_rules_whatever_it_holds(data):
+    client = await opened(Script(), b"Sec-WebSocket-Extensions: permessage-deflate")
+    await client.send(frame(TEXT, bytes.fromhex("f348cd"), fin=0, rsv1=1), data)
+    assert client.written[0] == 0x88
+    assert struct.unpack("!H", client.written[2:4]) == (1002,)
+
+
+async def test_what_was_sent_reaches_a_client_that_ends_its_side():
+    app = Script()
+    client = await opened(app)
+    client.transport.deliver(frame(TEXT, b"hi"))
+    while len(app.received) < 2:
+        await asyncio.sleep(0)
+    client.connection.send_message("there")
+    client.transport.deliver_eof()
+    assert client.written.endswith(b"\x81\x05there")
+    await client.turns()
+
+
 async def test_nothing_is_kept_of_what_comes_behind_the_final_block_of_a_message():
     """zlib keeps it, and copies all of it for each new piece; this frame would be one of 2**60 bytes."""
     app = Script()
