@@ -30,7 +30,7 @@ TURN = 16
 # downloads that began together took one turn of 150 ms.
 SHARE = 256 * 1024
 # Below this, joining the parts of what is written costs less than a second write.
-LARGE = 64 * 1024
+LARGE_WRITE = 64 * 1024
 # How much of a file is handed over at a time. The kernel takes less where the socket is full.
 FILE_STEP = 256 * 1024
 # How the system says that the other side of a socket is no more; any other error of a copy is the file's.
@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
             self.runtime.flush_soon(self)
         self.outbox.extend(parts)
         self.held += sum(map(len, parts))
-        if self.held >= LARGE:
+        if self.held >= LARGE_WRITE:
             self.flush()
 
     def flush(self) -> None:
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         if self.outbox:
             parts, size = self.outbox, self.held
             self.outbox, self.held = [], 0
-            if size < LARGE:
+            if size < LARGE_WRITE:
                 self.transport.write(b"".join(parts))
             else:
                 for part in joined(parts):
@@ -332,6 +332,8 @@ class Connection(asyncio.Protocol):
         self.runtime.connections.discard(self)
         self.runtime.connections.add(successor)
         self.transport.set_protocol(successor)
+        if successor.writing_paused:
+            successor.expect_taking()
         self.write_waiters.wake()
         self.on_released()
 
@@ -411,7 +413,7 @@ class Closing(Connection):
 
 def joined(parts: Iterable[bytes]) -> Iterator[bytes]:
     """The parts, those that are small and next to each other as one."""
-    for large, run in groupby(parts, lambda part: len(part) >= LARGE):
+    for large, run in groupby(parts, lambda part: len(part) >= LARGE_WRITE):
         if large:
             yield from run
         else:

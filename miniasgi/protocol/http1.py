@@ -1,9 +1,9 @@
 """Http1Connection: h11 between the socket and the exchanges.
 
-It owns the cycle of an HTTP/1.1 connection: bytes in, h11's events, one exchange at a time, bytes out, the
-next request. h11 owns framing and keep-alive, and is asked for them: there is no flag beside its states. What
-came and h11 was not given yet is the intake's, and a new head is taken from there when the answer to the one
-before it is complete.
+It owns the cycle of an HTTP/1.1 connection: bytes in, events, one exchange at a time, bytes out, the next
+request. h11 owns framing and keep-alive, and its states are asked for them, but for what goes the short way:
+plain requests and answers (see `recall`), and chunks once a body is under way. What came and h11 was not
+given yet is the intake's, and a new head is taken from there when the answer to the one before it is complete.
 
 Rules: one pump, never re-entered, and `write_body` never starts the next request. State changes after the
 bytes were made. What a response is made of leaves in one `transport.write` where it is small. Next in
@@ -47,6 +47,8 @@ H11 = h11.Connection
 HIGH_WATER = 64 * 1024
 # How much of a body that nobody wants is read to keep the connection; Go's net/http reads as much.
 MAX_UNWANTED = 256 * 1024
+# So many chunks of a body count as one event of a turn.
+CHUNKS = 4
 # When a client that was one too many may come again, in seconds: a guess, since nobody knows.
 RETRY_AFTER = b"1"
 
@@ -78,7 +80,7 @@ class Http1Connection(Connection):
     successor: ClassVar[type[WebSocketConnection]] = WebSocketConnection
 
     __slots__ = (
-        "answer",  # the head of a plain response, until it leaves
+        "answer",  # the head of a plain response, while that is under way
         "asked",  # h11 was given bytes, and has not told of all that is in them
         "began",  # when the request under way was complete to its headers, in the runtime's time
         "chunked",  # a part of this body was framed as a chunk, as all others will be
@@ -89,7 +91,7 @@ class Http1Connection(Connection):
         "intake",  # what came and h11 was not given yet
         "known",  # what recall remembers of this connection
         "pumping",  # the pump runs; who finds it running need do nothing
-        "recall",  # what h11 has said before; None where it is asked each time
+        "recall",  # knows what h11 would say; None where it is asked each time
         "request",  # the request that is being read or answered; None while the next one is awaited
         "response",  # the head of the response, once it has left
         "untold",  # the request that is being answered is a plain one, of which h11 was not told
@@ -148,6 +150,7 @@ class Http1Connection(Connection):
                 self.exchange.on_client_closed()
         elif self.exchange is not None:  # a WebSocket cannot be had any more
             self.close()
+        self.flush()  # a transport may close behind this
         return self.current  # who has it now was told
 
     def pump(self) -> None:
@@ -168,21 +171,21 @@ class Http1Connection(Connection):
         self.balance()
 
     def take_events(self) -> None:
-        taken = 0
+        left = TURN * CHUNKS
         while self.reads_on() and self.current:
-            if taken >= TURN:
+            if left <= 0:
                 self.pump_soon()
                 return
             if self.request is None and self.recall is not None and self.begin_plain(self.recall):
-                taken += 1
+                left -= CHUNKS
                 continue
-            event = self.next_event()
+            event = self.next_event(left)
             if event is h11.NEED_DATA:
                 if self.intake.ended:
                     self.on_end()
                 return
+            left -= self.intake.run if type(event) is h11.Data else CHUNKS
             ON_EVENT[type(event)](self, event)
-            taken += self.intake.run
 
     def reads_on(self) -> bool:
         """Whether h11 can be given more: a request's rest, or the next one while the client takes answers."""
@@ -195,8 +198,8 @@ class Http1Connection(Connection):
         """Whether more of the body of the request under way is to come."""
         return self.intake.left > 0 if self.untold else self.authority.their_state is h11.SEND_BODY
 
-    def next_event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
-        """h11's next event: of what it has, or else of the next piece of what came. Raises BadRequest."""
+    def next_event(self, chunks: int) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
+        """h11's next event, or a Data of at most so many chunks that h11 need not see. Raises BadRequest."""
         if self.untold:
             data = self.intake.piece()
             return h11.Data(data=data) if data else h11.NEED_DATA
@@ -208,7 +211,7 @@ class Http1Connection(Connection):
                 self.asked = False
             # Between two chunks it remembers nothing, but whether a client waits to be asked for them.
             if self.recall is not None and not self.authority.they_are_waiting_for_100_continue:
-                data = self.intake.plain_chunks()
+                data = self.intake.plain_chunks(chunks)
                 if data:
                     return h11.Data(data=data)
             piece = self.intake.piece()
@@ -250,14 +253,14 @@ class Http1Connection(Connection):
         exchange = self.exchange = self.exchange_of(http_scope(request, self.endpoint, root_path, state))
         # What has come of the body already is there before the application starts. A request without a
         # body is complete here.
-        event = self.next_event()
-        taken = 0
+        left = TURN * CHUNKS
+        event = self.next_event(left)
         while type(event) is h11.Data:
             exchange.on_body(event.data)
-            taken += self.intake.run
-            if taken >= TURN:
+            left -= self.intake.run
+            if left <= 0:
                 break
-            event = self.next_event()
+            event = self.next_event(left)
         if type(event) is h11.EndOfMessage:
             self.body_ended(exchange)
         exchange.start()
@@ -368,7 +371,7 @@ class Http1Connection(Connection):
                 self.make_head(answer.status_code, answer.headers, False, False, answer.date)
 
     def fits(self, answer: PlainAnswer, size: int, more_body: bool) -> bool:
-        """Whether so many bytes may be written of a plain answer, and whether they may be its end."""
+        """Whether so many more bytes of a plain answer may be written, as its last ones or not."""
         if self.body_comes and not more_body:  # the rest of the request is h11's
             return False
         size += self.sent
@@ -487,6 +490,7 @@ class Http1Connection(Connection):
             lines = [(b"link", link) for link in links]
             hint = h11.InformationalResponse(status_code=103, headers=lines, reason=b"Early Hints")
             self.write(self.authority.send(hint))
+            self.flush()  # it is of use while the application does something else
 
     def write_body(self, body: bytes, more_body: bool) -> None:
         if self.chunked and more_body and body:
@@ -768,7 +772,7 @@ class Http1Connection(Connection):
 
     def stop(self) -> None:
         """The server stops: what no application has seen is let go, what one works on is answered first."""
-        self.settle()  # the answer under way is to say that it is the last, which a plain one does not
+        self.settle()  # a plain answer does not ask whether the server stops
         if self.request is None:
             # Answers may be on their way, and requests behind them unread.
             self.close(linger=self.pump_due or self.reading_paused or self.is_taking())

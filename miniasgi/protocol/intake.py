@@ -2,8 +2,9 @@
 
 It owns the bytes that h11 has not got, and the limits of what may come. A cut lies wherever something has to
 be looked at that h11 does not tell: behind a head, before a chunk, behind the trailers. So h11 never holds
-anything of the next request, and no byte is looked at twice. The framing is by what h11 said of the head;
-where the cuts were wrong, h11 would find so. Next in reading order: `scope`.
+anything of the next request. The framing is by what h11 said of the head; where the cuts were wrong, h11
+would find so. What h11 is not given is cut here as well: plain requests, and the chunks of a body whose lines
+have nothing but a size. Next in reading order: `scope`.
 """
 
 import re
@@ -28,9 +29,8 @@ from .strict import (
 # 9112 section 7.1.1). Node and hyper take as much.
 MAX_EXTENSIONS = 16 * 1024
 
-# How many bytes of chunks, and how many chunks, are taken as one.
+# How many bytes of chunks are taken as one.
 LARGEST_RUN = 256 * 1024
-LONGEST_RUN = 100
 # The line of a chunk, with its size and nothing else.
 PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 
@@ -206,8 +206,8 @@ class Intake:
         self.stage = Stage.CHUNK_DATA
         return self.cut_body()
 
-    def plain_chunks(self) -> bytes:
-        """Data of chunks that h11 is not given from here; not of all at once. Raises BadRequest.
+    def plain_chunks(self, most: int) -> bytes:
+        """Data of at most so many chunks, which h11 is not given from here. Raises BadRequest.
 
         Empty where h11 is to be given the next chunk, since its line is not there or has more than the size,
         and where nothing of the data is there.
@@ -215,7 +215,7 @@ class Intake:
         parts: list[memoryview] = []
         size = 0
         try:
-            while size < LARGEST_RUN and len(parts) < LONGEST_RUN and self.in_plain_chunk():
+            while size < LARGEST_RUN and len(parts) < most and self.in_plain_chunk():
                 part = memoryview(self.data)[self.at : self.at + self.left]
                 self.at += len(part)
                 self.left -= len(part)

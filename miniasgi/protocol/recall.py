@@ -53,7 +53,7 @@ SHARED = frozenset(
 # What changes more than the scope.
 REQUEST_STEERS = (b"expect", b"te", b"transfer-encoding", b"upgrade")
 # What a request has once, or h11 has to say which one counts.
-SAID_ONCE = (b"connection", b"content-length", b"host")
+REQUEST_ONCE = (b"connection", b"content-length", b"host")
 # A connection that is kept alive is one that nothing was said of.
 KEPT_OR_NOT = (b"keep-alive", b"close")
 # What is said once, or not by the application, or changes more than the head.
@@ -209,7 +209,7 @@ class Recall:
             return None
         if len(fields) < len(headers):
             names = [name for name, _ in headers]
-            if any(names.count(name) > 1 for name in SAID_ONCE):
+            if any(names.count(name) > 1 for name in REQUEST_ONCE):
                 return None
         length = int(fields.get(b"content-length", 0))
         if 0 < self.config.limit_body < length:

@@ -133,7 +133,7 @@ class Runtime:
         "loop",  # the event loop
         "on_debug",  # is given what http.response.debug says; None but in tests
         "quiet",  # done once, after stop_accepting, nothing is open or running any more
-        "recall",  # what h11 has said before; None where it is asked each time
+        "recall",  # knows what h11 would say of plain requests and answers; None where it is always asked
         "server_cert",  # the certificate that TLS clients are shown, in PEM; None without TLS
         "show_failure",  # makes the page of a failure; None where clients are shown no word of it
         "start_task",  # starts a coroutine in a given context, as soon as this Python can

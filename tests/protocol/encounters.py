@@ -321,6 +321,7 @@ class Encounter:
         self.transport.arrive(None)
 
     def lose(self):
+        self.runtime.flush()  # what was sent in this turn has left before
         self.transport.break_off(ConnectionResetError("lost"))
 
     def hold(self):

@@ -16,8 +16,7 @@ from miniasgi.asgi import ASGIError, ClientDisconnected
 from miniasgi.observe import debug
 from miniasgi.protocol.connection import TURN, Arrival
 from miniasgi.protocol.exchange import told_by
-from miniasgi.protocol.http1 import HIGH_WATER, MAX_UNWANTED, ON_EVENT, Http1Connection
-from miniasgi.protocol.intake import LONGEST_RUN
+from miniasgi.protocol.http1 import CHUNKS, HIGH_WATER, MAX_UNWANTED, ON_EVENT, Http1Connection
 from miniasgi.protocol.runtime import ENDED_AT_ONCE
 from tests.applications import echo, hello, read_body, respond
 from tests.memory import DATE, MemoryClient, MemoryTransport
@@ -244,9 +243,28 @@ async def test_four_hundred_pipelined_requests_do_not_nest():
     assert max(depths) - min(depths) <= 8
 
 
+async def test_an_early_hint_leaves_before_its_application_goes_on():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]})
+        assert client.written.startswith(b"HTTP/1.1 103 ")
+        await respond(send)
+
+    client = MemoryClient(app)
+    await client.send(GET)
+    assert b"HTTP/1.1 200 OK" in client.written
+
+
+async def test_what_was_written_leaves_before_the_end_of_the_client_is_answered():
+    client = MemoryClient(respond)
+    client.connection.write(b"part")
+    client.transport.deliver_eof()
+    assert client.written == b"part"
+    await client.turns()
+
+
 @pytest.mark.parametrize(
     ("data", "limit"),
-    [(GET * 5000, 3 * TURN), (chunked() + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n", TURN + LONGEST_RUN)],
+    [(GET * 5000, 3 * TURN), (chunked() + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n", 2 * CHUNKS * TURN)],
     ids=["requests", "chunks"],
 )
 async def test_one_client_does_not_take_the_whole_turn_of_the_loop(data, limit):

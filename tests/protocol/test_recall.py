@@ -438,11 +438,11 @@ MUTANTS = {
     "any target": (recall, "PLAIN_LINE", lambda: re.compile(rb"([A-Z]+) ([\x21-\x7e]+) HTTP/1\.1")),
     "any version": (recall, "PLAIN_LINE", lambda: re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\..")),
     "no host": instead(Recall, "read_block", 'b"host" not in fields', "False"),
-    "two hosts": without("SAID_ONCE", b"host"),
+    "two hosts": without("REQUEST_ONCE", b"host"),
     "any host": any_value(b"host"),
     "any length": any_value(b"content-length"),
-    "two lengths": without("SAID_ONCE", b"content-length"),
-    "two words on the connection": without("SAID_ONCE", b"connection"),
+    "two lengths": without("REQUEST_ONCE", b"content-length"),
+    "two words on the connection": without("REQUEST_ONCE", b"connection"),
     "no body": instead(Recall, "read_block", 'int(fields.get(b"content-length", 0))', "0"),
     "any character in a header": instead(recall, "is_plain", "value.translate(None, FIELD_VALUE)", "False"),
     "any character in a name": instead(recall, "is_plain", "name.translate(None, TOKEN)", "False"),
@@ -612,6 +612,12 @@ CRAFTED = [
     # Two answers on one connection, the second of which is not framed as the first one is.
     crafted(asked() * 2, *(program for _, program in RARE[-2:])),
     crafted(CHUNK + b"0\r\n\r\n", READS, limit_body=4),
+    # As many chunks of one read are taken in a turn as without recall.
+    *(
+        crafted(asked(CHUNKED, body=b"1\r\nx\r\n" * count + b"zz\r\n"), answered(before=[("turns", turns)]))
+        for count in (15, 70, 200)
+        for turns in (1, 2, 3)
+    ),
     # What comes in pieces.
     *(
         crafted(data + asked(), program, script=[*[(("feed", size), 3)] * times, *AT_ONCE])

@@ -543,6 +543,17 @@ async def test_a_message_within_a_compressed_one_is_against_the_rules_whatever_i
     assert struct.unpack("!H", client.written[2:4]) == (1002,)
 
 
+async def test_a_client_that_does_not_take_the_101_has_a_deadline():
+    client = MemoryClient(Script())
+    client.transport.hold_back()
+    client.transport.set_write_buffer_limits(0)
+    await client.send(handshake())
+    assert client.connection.writing_paused
+    assert client.connection.take_deadline == client.now + client.runtime.config.timeout_send
+    client.transport.lose()
+    await client.turns()
+
+
 async def test_what_was_sent_reaches_a_client_that_ends_its_side():
     app = Script()
     client = await opened(app)
