@@ -3,7 +3,7 @@
 It owns the cycle of an HTTP/1.1 connection: bytes in, events, one exchange at a time, bytes out, the next
 request. h11 owns framing and keep-alive, and its states are asked for them, but for what goes the short way:
 plain requests and answers (see `recall`), and chunks once a body is under way. What came and h11 was not
-given yet is the intake's, and a new head is taken from there when the answer to the one before it is complete.
+given yet is the intake's, and a new head is taken from there when the answer before it is complete.
 
 Rules: one pump, never re-entered, and `write_body` never starts the next request. State changes after the
 bytes were made. What a response is made of leaves in one `transport.write` where it is small. Next in
