@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from ..config import LANES, UsageError
+from ..explain.messages import TOKEN
 from ..explain.shown import MASKED, is_secret, shown
 from ..version import __version__
 
@@ -169,7 +170,7 @@ class Mask:
             self.name = (self.name + name)[:LONG]
             before = name + colon
             if colon:
-                self.hides = TOKEN.fullmatch(self.name) is not None and is_secret(self.name)
+                self.hides = not self.name.translate(None, TOKEN) and is_secret(self.name)
         shown_value = VISIBLE.sub(b"*", value) if self.hides else value
         if line.endswith((b"\n", b"\r")):
             self.name, self.hides = b"", None
@@ -177,5 +178,4 @@ class Mask:
 
 
 LONG = 100  # no secret has a longer name
-TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 VISIBLE = re.compile(rb"[^\r\n\t ]")

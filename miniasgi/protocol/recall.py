@@ -15,15 +15,15 @@ secret: who measures how long a request takes could find out whether somebody el
 
 import re
 from collections.abc import Callable
-from string import ascii_letters, digits
 from typing import Any, NamedTuple
 
 import h11
 
 from ..config import Config
+from ..explain.messages import TOKEN
 from .reasons import REASONS
 from .scope import Place, place_of
-from .strict import HOST
+from .strict import FIELD_VALUE, HOST
 
 Header = tuple[bytes, bytes]
 
@@ -69,9 +69,6 @@ ANSWER_STEERS = (
 )
 # Less than h11 takes (a test asks it about every byte), and than `strict` and `scope` do.
 PLAIN_LINE = re.compile(rb"([A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
-# The same of headers: the characters of a name, and of a value (RFC 9110 sections 5.6.2 and 5.5).
-TOKEN = b"!#$%&'*+-.^_`|~" + digits.encode() + ascii_letters.encode()
-FIELD_VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 NOT_PLAIN = (b"HEAD", b"CONNECT")
 LONGEST_LENGTH = 15  # digits of a content-length, which makes it a number of which h11 takes more
 
@@ -292,7 +289,7 @@ def split_header(line: bytes) -> Header | None:
 
 
 def is_plain(name: bytes, value: bytes) -> bool:
-    """Whether h11 takes this header, and writes it as it is."""
+    """Whether h11 takes this header and writes it as it is; it takes more (a test asks about each byte)."""
     if not name or name.translate(None, TOKEN) or value.translate(None, FIELD_VALUE):
         return False
     return value.strip(b" \t") == value

@@ -28,8 +28,10 @@ class BadRequest(ValueError):
 
 # ---- bytes, before h11 has them ---------------------------------------------------------------------------
 
-# What may be in the lines of a head. Bytes above 127 mean nothing there ("obs-text", RFC 9110 section 5.5).
-ALLOWED = b"\t\r\n" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+# What may be in a header's value. Bytes above 127 mean nothing there ("obs-text", RFC 9110 section 5.5).
+FIELD_VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+# And in the lines of a head.
+ALLOWED = b"\r\n" + FIELD_VALUE
 
 
 def check_lines(lines: bytes) -> None:

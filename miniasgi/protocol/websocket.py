@@ -457,8 +457,7 @@ class WebSocketConnection(Connection):
         self.backlog += data
         self.pump()
 
-    def eof_received(self) -> bool:
-        self.flush()
+    def on_client_ended(self) -> bool:
         return False  # lost without a close frame: `connection_lost` tells
 
     def pump(self) -> None:

@@ -112,7 +112,9 @@ def test_each_byte_in_each_place_of_an_answer_is_written_as_without_recall():
             if answer is not None:
                 assert b"".join(answer.parts) + b"\r\n" == as_h11_writes([length, pair]), pair
                 found += 1
-        assert answer is None or as_h11_writes([length, pair]) is not None, pair
+        # h11 lets an application send any control character but those that break lines.
+        left_to_h11 = any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in pair[1])
+        assert (answer is None) == (left_to_h11 or as_h11_writes([length, pair]) is None), pair
     assert found > 2000
 
 
@@ -471,7 +473,7 @@ MUTANTS = {
     "the next request before the answer": instead(
         Http1Connection, "reads_on", "self.request is None", "self.request is None or self.untold"
     ),
-    "h11 is not told": instead(Http1Connection, "settle", "self.authority.receive_data(self.request.rest(self.intake.left))", "return"),
+    "h11 is not told": instead(Http1Connection, "settle", "authority.receive_data(self.request.rest(self.intake.left))", "return"),
     "the head is lost when h11 is told": instead(Http1Connection, "settle", "elif answer is not None", "elif False"),
     "a part is taken for the whole": instead(Http1Connection, "fits", "more_body and size < answer.length", "size < answer.length"),
     "a body of another length": instead(Http1Connection, "fits", "size == answer.length", "True"),
@@ -501,7 +503,7 @@ MUTANTS = {
     "any line of a chunk": (intake, "PLAIN_CHUNK_LINE", lambda: re.compile(rb"([0-9A-Fa-f]+)[^\n]*\n")),
     "what h11 has not told yet": instead(Http1Connection, "next_event", "if self.asked", "if False"),
     "a client that waits to be asked": instead(
-        Http1Connection, "next_event", "and not self.authority.they_are_waiting_for_100_continue"
+        Http1Connection, "next_event", "and not authority.they_are_waiting_for_100_continue"
     ),
     "a stream without an end": instead(Http1Connection, "write_plain", "is None and not more_body", "is None and False"),
     "an empty part is the first chunk": instead(Http1Connection, "write_plain", "if body:", "if True:"),

@@ -222,12 +222,13 @@ def receive(sock: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def receive_message(sock: socket.socket, message: str | bytes) -> None:
-    """Wrong if what comes is not this message in one frame."""
+def receive_message(sock: socket.socket, message: str | bytes) -> int:
+    """How long the server's frame is. Wrong if what comes is not this message in one frame."""
     expected = server_frame(message)
     got = receive(sock, len(expected))
     if got != expected:
         raise Wrong(f"not {expected[:40]!r}…, but {got[:40]!r}…")
+    return len(expected)
 
 
 class Group:
