@@ -103,6 +103,7 @@ async def serve_until_stopped(server: Server, name: str, signals: "Signals") -> 
             enable_loggers()
             announce(server, name, signals.told)
             spare_collections()
+            keep_freed_memory()
             with stalls_told(server.runtime):
                 await server.stopped()
             log.info("Stopping: running requests have %g s", server.config.timeout_graceful_shutdown)
@@ -127,6 +128,22 @@ def spare_collections() -> None:
 
 
 PYTHONS_OWN = 10  # up to Python 3.13; later ones collect in steps
+
+
+def keep_freed_memory() -> None:
+    """Have what was read, and is freed, lie ready for the next read, instead of going back to the system.
+
+    glibc maps a block of more than 128 KiB for itself, gives it back when it is freed, and gives back the end
+    of the heap as well: asyncio reads into blocks of 256 KiB. Each read then costs two system calls, and new
+    pages: 17 µs instead of 4 where 100 bytes have come; an upload went at a third of its speed, in some
+    processes and not in others. Where a mapped block was freed, blocks of up to its size are taken from the
+    heap, and twice as much of that is kept (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does nothing.
+    """
+    bytes(LARGEST_READY)
+
+
+# A large message, or a few reads.
+LARGEST_READY = 4 * 1024 * 1024
 
 
 class Signals:

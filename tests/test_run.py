@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import platform
 import re
 import signal
 import socket
@@ -345,3 +346,30 @@ print(gc.get_freeze_count() > 10_000, before[:2] == gc.get_threshold()[:2], gc.g
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
         assert done.stdout.splitlines()[-1] == told
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have rules of their own")
+def test_what_was_freed_lies_ready_for_the_next_read():
+    """In an interpreter of its own: what its memory is like, an earlier test would have changed."""
+    code = """
+import os, resource
+from miniasgi.process import keep_freed_memory
+
+reads, writes = os.pipe()
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        os.write(writes, b"x")
+        os.read(reads, 1_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+without = new_pages()
+keep_freed_memory()
+print(without, new_pages())
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    without, with_it = map(int, done.stdout.split())
+    assert without >= 100
+    assert with_it < 20
