@@ -10,9 +10,6 @@ It owns the walk along the client's frames, which tells when wsproto is at rest;
 """
 
 import struct
-from collections.abc import Iterator
-
-from wsproto.events import BytesMessage, TextMessage
 
 # The first byte of a frame that is a whole message: FIN, no reserved bit, an opcode (RFC 6455 section 5.2).
 WHOLE_TEXT, WHOLE_BYTES = 0x81, 0x82
@@ -39,19 +36,20 @@ class Walk:
         """Whether the next byte begins a message, or a control frame between two."""
         return not (self.left or self.open or self.begun)
 
-    def advance(self, data: bytearray, most: int) -> int:
-        """How many of the bytes wsproto is given now: never of two frames."""
+    def advance(self, data: bytes, at: int, most: int) -> int:
+        """How many of the bytes from there wsproto is given now: never of two frames."""
+        there = len(data) - at
         if not self.left:
-            header = self.begun + data[: LONGEST_HEADER - len(self.begun)]
+            header = self.begun + data[at : at + LONGEST_HEADER - len(self.begun)]
             size = size_of_frame(header)
             if not size:
                 self.begun = header
-                return len(data)
+                return there
             self.left = size - len(self.begun)
             self.begun = b""
             if not header[0] & CONTROL:
                 self.open = not header[0] & FIN
-        count = min(self.left, most, len(data))
+        count = min(self.left, most, there)
         self.left -= count
         return count
 
@@ -68,37 +66,38 @@ def size_of_frame(header: bytes) -> int:
     return 14 + int.from_bytes(header[2:10], "big") if len(header) >= 10 else 0
 
 
-def whole_messages(data: bytearray) -> Iterator[TextMessage | BytesMessage]:
-    """The messages that the data begins with, as wsproto would have them; they are taken out of it.
+def whole_message(data: bytes, at: int) -> tuple[str | bytes, int] | None:
+    """(the message that begins there, where it ends), as wsproto would have it.
 
-    It ends before whatever is no whole message in one frame of up to 65,535 bytes, or none at all.
+    None where there is no whole message in one frame of up to 65,535 bytes.
     """
-    while len(data) >= 6 and (first := data[0]) in (WHOLE_TEXT, WHOLE_BYTES):
-        length = data[1] ^ MASKED
-        start = 6
-        if length == 126:
-            length = int.from_bytes(data[2:4], "big")
-            start = 8
-            if length < 126:  # it would have gone into one byte
-                return
-        elif length > 126:
-            return
-        end = start + length
-        if end > len(data):
-            return
-        payload = unmasked(bytes(data[start - 4 : start]), data[start:end])
-        if first == WHOLE_BYTES:
-            event: TextMessage | BytesMessage = BytesMessage(payload)
-        else:
-            try:
-                event = TextMessage(payload.decode())
-            except UnicodeDecodeError:
-                return
-        del data[:end]
-        yield event
+    if len(data) < at + 6:
+        return None
+    first = data[at]
+    if first != WHOLE_TEXT and first != WHOLE_BYTES:
+        return None
+    length = data[at + 1] ^ MASKED
+    start = at + 6
+    if length > 125:
+        if length > 126:
+            return None
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        start = at + 8
+        if length < 126:  # it would have gone into one byte
+            return None
+    end = start + length
+    if end > len(data):
+        return None
+    payload = unmasked(data[start - 4 : start], data[start:end])
+    if first == WHOLE_BYTES:
+        return payload, end
+    try:
+        return payload.decode(), end
+    except UnicodeDecodeError:
+        return None
 
 
-def unmasked(mask: bytes, payload: bytearray) -> bytes:
+def unmasked(mask: bytes, payload: bytes) -> bytes:
     """RFC 6455 section 5.3, as one operation on a large number: a loop in Python takes 30 times as long."""
     size = len(payload)
     key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")

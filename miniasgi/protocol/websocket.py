@@ -28,7 +28,7 @@ from ..explain.messages import SENDABLE_CODES, Unsendable, refusal
 from ..explain.shown import shown
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
-from .frames import Walk, frame_of, whole_messages
+from .frames import Walk, frame_of, whole_message
 from .runtime import Page, Visit, guarded
 from .scope import offered_subprotocols
 from .strict import BadRequest
@@ -396,8 +396,9 @@ class WebSocketConnection(Connection):
 
     __slots__ = (
         "asked",  # wsproto was given bytes, and has not told of all that is in them
+        "at",  # up to where `backlog` was taken
         "awaiting_pong",  # a ping was sent and not answered yet
-        "backlog",  # bytes that wsproto was not given yet
+        "backlog",  # what came last, and what was left before it
         "exchange",  # the ASGI side; until the transport is released
         "extensions",  # what was agreed on in the handshake
         "loose",  # how many of `parts`, the last ones, are as they came
@@ -406,6 +407,7 @@ class WebSocketConnection(Connection):
         "short",  # whole messages go the short way, past wsproto
         "size",  # bytes in `parts`
         "step",  # how many bytes wsproto is given at a time
+        "taken",  # events of this turn
         "visit",  # for the access log, at the end
         "walk",  # where wsproto is in the client's frames
         "wsproto",  # the authority on frames
@@ -428,7 +430,9 @@ class WebSocketConnection(Connection):
         self.short = short
         self.walk = Walk()
         self.asked = False
-        self.backlog = bytearray(early)
+        self.backlog = early
+        self.at = 0
+        self.taken = 0
         self.step = INFLATE_STEP if extensions else MAX_STEP
         self.owed_pong: events.Pong | None = None
         self.parts: list[Any] = []  # all str or all bytes
@@ -454,7 +458,8 @@ class WebSocketConnection(Connection):
     def data_received(self, data: bytes) -> None:
         if self.awaiting_pong:  # whatever comes shows that the client is there
             self.on_sign_of_life()
-        self.backlog += data
+        self.backlog = self.backlog[self.at :] + data if self.backlog else data
+        self.at = 0
         self.pump()
 
     def on_client_ended(self) -> bool:
@@ -462,7 +467,7 @@ class WebSocketConnection(Connection):
 
     def pump(self) -> None:
         """Take wsproto's events, until all is read, the application has enough, or it is others' turn."""
-        taken = 0
+        self.taken = 0
         while self.current and not self.pump_due:
             for event in self.next_events():
                 ON_EVENT[type(event)](self, event)
@@ -471,38 +476,52 @@ class WebSocketConnection(Connection):
                 if self.exchange.crowded and self.wsproto.state is ConnectionState.OPEN:
                     self.pause_reading()
                     return
-                taken += 1
-                if isinstance(event, events.Message):
-                    taken += len(event.data) // LARGE
-                if taken >= TURN:
+                self.taken += 1
+                if self.taken >= TURN:
                     self.pause_reading()
                     self.pump_soon()
                     return
-            if not self.backlog:
+            if self.at == len(self.backlog):
+                self.backlog, self.at = b"", 0
                 self.resume_reading()
                 return
-            size = self.walk.advance(self.backlog, self.step) if self.short else self.step
-            self.wsproto.receive_data(bytes(self.backlog[:size]))
-            del self.backlog[:size]
+            size = self.walk.advance(self.backlog, self.at, self.step) if self.short else self.step
+            self.wsproto.receive_data(self.backlog[self.at : self.at + size])
+            self.at = min(self.at + size, len(self.backlog))
             self.asked = True
 
-    def next_events(self) -> Iterator[events.Event]:
+    def next_events(self) -> Iterator[events.Event | str | bytes]:
         """What wsproto says of what it was given, and then, while it is at rest, the messages behind that."""
         if self.asked:
             yield from self.wsproto.events()
             self.asked = False
         if self.short and self.walk.at_rest:
-            yield from whole_messages(self.backlog)
+            while (found := whole_message(self.backlog, self.at)) is not None:
+                message, self.at = found
+                yield message
 
-    # ---- wsproto's events ----
+    # ---- messages, and wsproto's events ----
 
-    def on_message(self, event: events.TextMessage | events.BytesMessage) -> None:
+    def on_whole_message(self, data: str | bytes) -> None:
+        """A message that wsproto need not see."""
+        if self.is_wanted(data):
+            self.size = 0
+            self.exchange.on_message(data)
+
+    def is_wanted(self, data: str | bytes | bytearray) -> bool:
+        """Whether the application is given this, or this part of a message."""
         if self.wsproto.state is not ConnectionState.OPEN:
-            return  # we have said our close; the application is not told of what comes later
-        self.size += size_of(event.data)
+            return False  # we have said our close; the application is not told of what comes later
+        self.size += size_of(data)
         if self.size > self.runtime.config.ws_max_size:
             reason = f"a message has at most {self.runtime.config.ws_max_size} bytes"
             self.fail(CloseReason.MESSAGE_TOO_BIG, reason)
+            return False
+        return True
+
+    def on_message(self, event: events.TextMessage | events.BytesMessage) -> None:
+        self.taken += len(event.data) // LARGE
+        if not self.is_wanted(event.data):
             return
         empty = "" if isinstance(event, events.TextMessage) else b""
         if event.data:  # a message may have any number of empty fragments
@@ -567,7 +586,7 @@ class WebSocketConnection(Connection):
 
     def want_body(self) -> None:
         """The application has taken a message: read on if that made room."""
-        if self.current and self.reading_paused and not self.exchange.crowded:
+        if self.reading_paused and self.current and not self.exchange.crowded:
             self.pump()
 
     def app_failed(self, status: int, page: Page | None) -> None:
@@ -622,6 +641,8 @@ class WebSocketConnection(Connection):
 
 
 ON_EVENT: dict[type, Callable[[WebSocketConnection, Any], None]] = {
+    str: WebSocketConnection.on_whole_message,
+    bytes: WebSocketConnection.on_whole_message,
     events.TextMessage: WebSocketConnection.on_message,
     events.BytesMessage: WebSocketConnection.on_message,
     events.Ping: WebSocketConnection.on_ping,

@@ -13,7 +13,7 @@ from wsproto import events
 from wsproto.connection import Connection, ConnectionType
 
 from miniasgi.protocol import frames, websocket
-from miniasgi.protocol.frames import Walk, frame_of, unmasked, whole_messages
+from miniasgi.protocol.frames import Walk, frame_of, unmasked, whole_message
 from miniasgi.protocol.http1 import Http1Connection
 from miniasgi.protocol.websocket import WebSocketConnection
 from tests.protocol.client_bytes import (
@@ -36,13 +36,20 @@ def by_wsproto(data):
     return list(wsproto.events())
 
 
+def whole_by_wsproto(data):
+    """What `whole_message` is to say of data that wsproto has one message in."""
+    (event,) = by_wsproto(data)
+    assert event.message_finished
+    return event.data, len(data)
+
+
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535])
 @pytest.mark.parametrize("opcode", [1, 2])
 def test_a_whole_message_is_read_as_by_wsproto(opcode, size):
     data = encoded(b"x" * size, opcode)
-    rest = bytearray(data + b"\x81")
-    assert list(whole_messages(rest)) == by_wsproto(data)
-    assert rest == b"\x81"
+    assert whole_message(data + b"\x81", 0) == whole_by_wsproto(data)
+    message, end = whole_message(b"\x81" + data, 1)
+    assert (message, end - 1) == whole_by_wsproto(data)
 
 
 def test_each_first_two_bytes_are_read_as_by_wsproto_or_left_to_it():
@@ -50,14 +57,10 @@ def test_each_first_two_bytes_are_read_as_by_wsproto_or_left_to_it():
     for first in range(256):
         for second in range(256):
             data = bytes((first, second)) + b"\x00\x7f" + bytes(4) + b"a" * 200
-            rest = bytearray(data)
-            for message in whole_messages(rest):
-                one = data[: len(data) - len(rest)]
-                assert [message] == by_wsproto(one)
+            found = whole_message(data, 0)
+            if found is not None:
+                assert found == whole_by_wsproto(data[: found[1]])
                 taken += 1
-                break
-            else:
-                assert rest == data
     assert taken == 2 * 127  # of text and of bytes, each length in one byte and in two
 
 
@@ -65,15 +68,13 @@ def test_each_first_two_bytes_are_read_as_by_wsproto_or_left_to_it():
     "data", [*BROKEN_FRAMES, encoded(b"\xff", 1), encoded(b"x", 1, fin=0), encoded(b"", 9)]
 )
 def test_anything_else_is_left_to_wsproto(data):
-    rest = bytearray(data)
-    assert list(whole_messages(rest)) == []
-    assert rest == data
+    assert whole_message(data, 0) is None
 
 
 @pytest.mark.parametrize("size", range(10))
 def test_a_payload_of_any_length_is_unmasked(size):
     payload, mask = bytes(range(200, 200 + size)), b"\x01\xa2\x03\xf4"
-    assert encoded(unmasked(mask, bytearray(payload)), 2, mask=mask)[6:] == payload
+    assert encoded(unmasked(mask, payload), 2, mask=mask)[6:] == payload
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
@@ -87,14 +88,14 @@ def test_a_frame_of_ours_is_that_of_wsproto(text, size):
 @given(st.lists(st.sampled_from([encoded(text, 1) for text in TEXTS]), max_size=4), CUTS)
 @settings(fuzz(200))
 def test_the_walk_gives_wsproto_each_frame_by_itself(whole, sizes):
-    walk, backlog, given_now, given_all = Walk(), bytearray(), b"", []
+    walk, given_now, given_all = Walk(), b"", []
     for piece in cut(b"".join(whole), sizes):
-        backlog += piece
-        while backlog:
-            count = walk.advance(backlog, 50)
-            assert 0 < count <= len(backlog)
-            given_now += bytes(backlog[:count])
-            del backlog[:count]
+        at = 0
+        while at < len(piece):
+            count = walk.advance(piece, at, 50)
+            assert 0 < count <= len(piece) - at
+            given_now += piece[at : at + count]
+            at += count
             if walk.at_rest:
                 given_all.append(given_now)
                 given_now = b""
@@ -156,14 +157,16 @@ def test_with_the_short_way_all_is_as_without():
 
 MUTANTS = {
     "a fragment is a message": (frames, "WHOLE_TEXT", lambda: 0x01),
-    "frames that are not masked": instead(websocket, "whole_messages", "data[1] ^ MASKED", "data[1] & 0x7F"),
-    "a length that needed one byte": instead(websocket, "whole_messages", "length < 126", "False"),
-    "a frame that is not there as a whole": instead(websocket, "whole_messages", "end > len(data)", "False"),
+    "frames that are not masked": instead(
+        websocket, "whole_message", "data[at + 1] ^ MASKED", "data[at + 1] & 0x7F"
+    ),
+    "a length that needed one byte": instead(websocket, "whole_message", "length < 126", "False"),
+    "a frame that is not there as a whole": instead(websocket, "whole_message", "end > len(data)", "False"),
     "a text that is none": instead(
-        websocket, "whole_messages", "payload.decode()", 'payload.decode(errors="replace")'
+        websocket, "whole_message", "payload.decode()", 'payload.decode(errors="replace")'
     ),
     "a frame that is not taken off": instead(
-        websocket, "whole_messages", "del data[:end]", "del data[: end - 1]"
+        websocket, "whole_message", "return payload.decode(), end", "return payload.decode(), end - 1"
     ),
     "the mask": instead(frames, "unmasked", "^ key", "^ 0"),
     "a message amid the fragments of another": instead(
