@@ -27,7 +27,7 @@ def log_request(visit: Visit, status: int, sent: int, seconds: float) -> None:
         values = (visit.client, line, status or "-", sent, seconds * 1000)
         lines = access_log.handlers[0] if len(access_log.handlers) == 1 else None
         if isinstance(lines, AccessLines) and not (access_log.filters or access_log.propagate):
-            lines.add(LINE % values)
+            lines.add(values)
         else:  # the program's own logging has it
             access_log.info(LINE, *values)
 
@@ -58,18 +58,21 @@ class AccessLines(TerminalHandler):
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", TIME))
         self.lines: list[str] = []
         self.second = 0
-        self.prefix = ""  # how the lines of this second begin
+        self.line = ""  # LINE, as it is in this second
 
-    def add(self, text: str) -> None:
-        """Write a line at the end of this turn of the running loop."""
-        if self.filters:  # it has fallen silent
-            return
+    def add(self, values: tuple[object, ...]) -> None:
+        """Write a line of these at the end of this turn of the running loop."""
+        if not self.lines:
+            if self.filters:  # it has fallen silent
+                return
+            self.begin_turn()
+        self.lines.append(self.line % values)
+
+    def begin_turn(self) -> None:
         now = int(time.time())
         if now != self.second:
-            self.second, self.prefix = now, time.strftime(TIME, time.localtime(now))
-        if not self.lines:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self.lines.append(f"{self.prefix} {text}\n")
+            self.second, self.line = now, f"{time.strftime(TIME, time.localtime(now))} {LINE}\n"
+        asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
         """Write what is left; `logging` does so too, at the end of the process."""

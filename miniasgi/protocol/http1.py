@@ -747,7 +747,8 @@ class Http1Connection(Connection):
             raise Unsendable(head_fault(lines, error)) from error
         self.write(self.authority.send(switching))
         short = self.recall is not None and not extensions
-        successor = self.successor(self, exchange, extensions, self.visit(), self.intake.rest(), short)
+        visit = self.visit() if self.runtime.access is not None else None
+        successor = self.successor(self, exchange, extensions, visit, self.intake.rest(), short)
         self.exchange = None
         self.become(successor)
         return successor

@@ -408,7 +408,7 @@ class WebSocketConnection(Connection):
         "size",  # bytes in `parts`
         "step",  # how many bytes wsproto is given at a time
         "taken",  # events of this turn
-        "visit",  # for the access log, at the end
+        "visit",  # for the access log, at the end; None where there is none
         "walk",  # where wsproto is in the client's frames
         "wsproto",  # the authority on frames
     )
@@ -418,7 +418,7 @@ class WebSocketConnection(Connection):
         previous: Connection,
         exchange: WebSocketExchange,
         extensions: list[Deflate],
-        visit: Visit,
+        visit: Visit | None,
         early: bytes,
         short: bool,
     ) -> None:
@@ -637,7 +637,8 @@ class WebSocketConnection(Connection):
         del self.exchange  # it has us for its wire: a ring, which would wait for the garbage collector
         for extension in self.extensions:
             extension.release()
-        self.runtime.log_access(self.visit, 101, self.sent)
+        if self.visit is not None:
+            self.runtime.log_access(self.visit, 101, self.sent)
 
 
 ON_EVENT: dict[type, Callable[[WebSocketConnection, Any], None]] = {

@@ -857,7 +857,7 @@ async def test_a_clean_up_that_fails_in_a_group_is_no_disconnect_itself():
     assert told_by(meant) is meant
 
 
-async def test_groups_without_an_end_are_logged(caplog):
+async def test_groups_without_an_end_are_logged(caplog, monkeypatch):
     async def app(scope, receive, send):
         await receive()
         await receive()
@@ -867,8 +867,9 @@ async def test_groups_without_an_end_are_logged(caplog):
         raise error
 
     client = MemoryClient(app)
-    caplog.handler.setFormatter(logging.Formatter("%(message)s"))
-    caplog.handler.formatter.formatException = lambda info: "its traceback"
+    short = logging.Formatter("%(message)s")
+    monkeypatch.setattr(short, "formatException", lambda info: "its traceback")
+    monkeypatch.setattr(caplog.handler, "formatter", short)  # which all tests of this process share
     await client.send(GET)
     client.transport.lose()
     await client.turns()
