@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from miniasgi.observe.access import AccessLines, access_log, log_request
+from miniasgi.observe.access import ENOUGH, AccessLines, access_log, log_request
 from miniasgi.protocol.runtime import Visit
 
 VISIT = Visit("127.0.0.1:50000", b"GET /a%20b?c HTTP/1.1", 1.0)
@@ -46,22 +46,39 @@ def without_time(line):
     return re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*)", line)[1]
 
 
-async def test_all_lines_of_a_turn_are_one_write(open_log):
+async def quiet_turns():
+    """After one without a line, all are written."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_the_lines_of_a_turn_and_of_the_next_are_one_write(open_log):
     stream = open_log()
     log_request(VISIT, 200, 12, 0.0004)
+    await asyncio.sleep(0)
     log_request(VISIT, 0, 0, 61.0)
     assert stream.getvalue() == ""
-    await asyncio.sleep(0)
+    await quiet_turns()
     first, second = map(without_time, stream.getvalue().splitlines())
     assert first == TOLD
     assert second.endswith(' HTTP/1.1" - 0 61000.0ms')
     assert stream.writes == 1
 
 
+async def test_lines_that_are_enough_do_not_wait_for_more(open_log):
+    stream = open_log()
+    for _ in range(ENOUGH // 20 + 1):
+        for _ in range(20):
+            log_request(VISIT, 200, 12, 0.0004)
+        await asyncio.sleep(0)
+    assert stream.writes == 1
+    assert len(stream.getvalue().splitlines()) == ENOUGH
+
+
 async def test_a_line_is_that_of_a_record(open_log):
     stream = open_log()
     log_request(VISIT, 200, 12, 0.0004)
-    await asyncio.sleep(0)
+    await quiet_turns()
     access_log.addFilter(lambda record: True)  # the program's own: it sees each record
     try:
         log_request(VISIT, 200, 12, 0.0004)
@@ -83,7 +100,7 @@ async def test_nothing_is_written_below_the_level(open_log):
     stream = open_log()
     access_log.setLevel(logging.WARNING)
     log_request(VISIT, 200, 12, 0.0004)
-    await asyncio.sleep(0)
+    await quiet_turns()
     assert stream.getvalue() == ""
 
 
@@ -92,11 +109,11 @@ async def test_it_falls_silent_when_nobody_reads_it(open_log, caplog):
     stream.broken = True
     for _ in range(2):
         log_request(VISIT, 200, 12, 0.0004)
-        await asyncio.sleep(0)
+        await quiet_turns()
     assert caplog.messages == ["The log to a pipe ends here: Broken pipe"]
     stream.broken = False
     log_request(VISIT, 200, 12, 0.0004)
-    await asyncio.sleep(0)
+    await quiet_turns()
     assert stream.getvalue() == ""
 
 
