@@ -50,7 +50,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
 
 class AccessLines(TerminalHandler):
-    """The same, and a server's own lines together: those of a turn of the loop, and of the next if it has any.
+    """The same, and a server's own lines together: those of one turn, and of the next if it has some.
 
     A record of `logging` and a write for each would double what a small request costs: 26 µs beside its 24.
     """
