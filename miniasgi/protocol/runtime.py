@@ -11,9 +11,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ..asgi import Application, Scope
 from ..config import Config
@@ -29,7 +30,8 @@ TICK = 1.0
 ENDED_AT_ONCE = 8
 
 
-class Visit(NamedTuple):
+@dataclass(slots=True)
+class Visit:
     """Who asked what, and when: what the access log knows of a request before its end."""
 
     client: str  # 127.0.0.1:50000, or - on a unix socket
