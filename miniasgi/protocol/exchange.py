@@ -125,6 +125,12 @@ class ApplicationCall:
         except Exception:  # it holds what has no text
             return "a request"
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the application waits in receive()."""
+        self.waiters.forget_gone()
+        return bool(self.waiters)
+
     # ---- the application ----
 
     def start(self) -> None:

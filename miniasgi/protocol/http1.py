@@ -758,7 +758,7 @@ class Http1Connection(Connection):
             self.on_idle()
         elif self.exchange is None and self.body_comes:
             self.close(linger=True)  # the rest of a request, which nobody waits for
-        elif self.exchange is not None and not self.exchange.waiters:
+        elif self.exchange is not None and not self.exchange.is_asked:
             self.deadline = math.inf  # the application has given up waiting for the body
         else:
             self.refuse(408, "the rest of the request did not come in time (RFC 9110 section 15.5.9)")

@@ -44,19 +44,23 @@ class Waiters(list["asyncio.Future[None]"]):
 
     __slots__ = ()
 
-    async def wait(self) -> None:
-        """Return when `wake` is called."""
+    def wait(self) -> "asyncio.Future[None]":
+        """To be awaited: it is done when `wake` is called. No coroutine: that would take 200 bytes more."""
         waiter = asyncio.get_running_loop().create_future()
+        if self:
+            self.forget_gone()
         self.append(waiter)
-        try:
-            await waiter
-        finally:
-            self.remove(waiter)
+        return waiter
+
+    def forget_gone(self) -> None:
+        """Forget who has given up."""
+        self[:] = [each for each in self if not each.done()]
 
     def wake(self) -> None:
         for waiter in self:
             if not waiter.done():
                 waiter.set_result(None)
+        self.clear()
 
 
 def guarded(transport: asyncio.Transport, callback: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import filterfalse
 from typing import Any, ClassVar, Protocol
@@ -89,7 +89,7 @@ def is_nonce(key: bytes) -> bool:
 
 def acceptance(
     request: h11.Request, subprotocol: str | None, deflate: bool
-) -> tuple[list[tuple[bytes, bytes]], "list[Deflate]"]:
+) -> tuple[list[tuple[bytes, bytes]], "Sequence[Deflate]"]:
     """(headers of the 101, extensions agreed on). Raises Unsendable for a subprotocol not offered."""
     key = next(value for name, value in request.headers if name == b"sec-websocket-key")
     lines = [
@@ -110,8 +110,8 @@ def acceptance(
     if agreed is not None:
         extension, answer = agreed
         lines.append((b"sec-websocket-extensions", answer))
-        return lines, [extension]
-    return lines, []
+        return lines, (extension,)
+    return lines, ()
 
 
 class Deflate(PerMessageDeflate):
@@ -417,7 +417,7 @@ class WebSocketConnection(Connection):
         self,
         previous: Connection,
         exchange: WebSocketExchange,
-        extensions: list[Deflate],
+        extensions: Sequence[Deflate],
         visit: Visit | None,
         early: bytes,
         short: bool,

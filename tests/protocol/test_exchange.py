@@ -9,6 +9,7 @@ from miniasgi.asgi import ASGIError, ClientDisconnected
 from miniasgi.explain.faults import log_fault
 from miniasgi.explain.messages import KINDS, Unsendable
 from miniasgi.protocol.exchange import Exchange, State
+from miniasgi.protocol.runtime import Waiters
 
 
 class SilentWire:
@@ -210,3 +211,15 @@ async def test_an_error_of_the_wire_leaves_the_state():
     with pytest.raises(ASGIError, match="no"):
         await refused.send(START)
     assert refused.state is State.START
+
+
+async def test_who_gives_up_waiting_leaves_nothing_and_takes_nobody_along():
+    waiters = Waiters()
+    stays = waiters.wait()
+    for _ in range(100):  # as `asyncio.wait_for(receive(), …)` does, again and again
+        waiters.wait().cancel()
+    assert len(waiters) <= 2
+    waiters.wake()
+    assert stays.done()
+    assert not stays.cancelled()
+    assert not waiters
