@@ -12,7 +12,8 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 log = logging.getLogger("miniasgi")
 
@@ -38,7 +39,7 @@ OF_ONE_CLIENT = {
 class Acceptor:
     """Accepts on some sockets, which listen already. Made by Server; ends with `close`, and then `settled`.
 
-    `make_protocol` makes the protocol of a client, as for create_server.
+    `make_protocol` makes the protocol of a client, as for create_server; `start_task` is the runtime's.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Acceptor:
         loop: asyncio.AbstractEventLoop,
         sockets: Sequence[socket.socket],
         make_protocol: Callable[[], asyncio.Protocol],
+        start_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self.loop = loop
         self.sockets = sockets
         self.make_protocol = make_protocol
+        self.start_task = start_task
         self.arriving: set[asyncio.Task[None]] = set()  # clients on their way to a transport
         self.retry: asyncio.TimerHandle | None = None  # nobody is accepted until then
         self.told = False  # that nobody can be accepted, and not yet that it is over
@@ -77,9 +80,10 @@ class Acceptor:
                     self.pause(error)
                     return
             else:
-                arrival = self.loop.create_task(self.arrive(client))
-                self.arriving.add(arrival)
-                arrival.add_done_callback(self.arriving.discard)
+                arrival = self.start_task(self.arrive(client))
+                if not arrival.done():
+                    self.arriving.add(arrival)
+                    arrival.add_done_callback(self.arriving.discard)
         self.recover()
 
     async def arrive(self, client: socket.socket) -> None:

@@ -396,6 +396,7 @@ class Http1Connection(Connection):
         self.untold = False
         self.log_access()
         if self.request.closes:
+            self.request = None  # as h11 need not know of it
             self.close(linger=self.intake.begun)
             return
         self.await_request()
