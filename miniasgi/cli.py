@@ -28,7 +28,7 @@ from .options import (
 )
 from .other_servers import stands_here
 from .process import run
-from .reload import inherited, serve_inherited, serve_reloading
+from .reload.child import inherited, serve_inherited
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def serve_command(app: str, reload: bool = False, reload_dir: Sequence[str] = ()
         if inheritance is not None:
             serve_inherited(app, inheritance, **options)
         elif reload:
+            from .reload.parent import serve_reloading
+
             serve_reloading(app, reload_dir, **options)
         else:
             run(app, **options)

@@ -8,7 +8,6 @@ import asyncio
 import gc
 import logging
 import os
-import platform
 import signal
 import socket
 import sys
@@ -185,7 +184,7 @@ def announce(server: Server, name: str, how_to_stop: str) -> None:
         log.warning("With %s, every client is shown what fails inside the application", named("debug", True))
     loop = type(server.loop).__module__.partition(".")[0]
     log.info("miniasgi %s serves %s on %s", __version__, name, places)
-    log.info("Process %d, Python %s, %s; %s", os.getpid(), platform.python_version(), loop, how_to_stop)
+    log.info("Process %d, Python %s, %s; %s", os.getpid(), sys.version.split()[0], loop, how_to_stop)
 
 
 def leave(loop: asyncio.AbstractEventLoop) -> None:

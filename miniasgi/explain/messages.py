@@ -163,14 +163,15 @@ def is_size(value: object) -> str:
 def is_close_code(value: object) -> str:
     if wrong := is_a(int, "an int, such as 1000")(value):
         return wrong
-    if value in SENDABLE_CODES:
+    if isinstance(value, int) and is_sendable(value):
         return ""
     own = "an application's own are 3000 to 4999"
     return f"is {shown(value)}, which no close frame may have; {own} (RFC 6455 section 7.4)"
 
 
-# What a close frame of ours may say: RFC 6455 section 7.4.1, IANA's register, and the two free ranges.
-SENDABLE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
+def is_sendable(code: int) -> bool:
+    """Whether a close frame of ours may say it: RFC 6455 section 7.4.1, IANA's register, the free ranges."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def or_none(check: Check) -> Check:

@@ -106,7 +106,6 @@ class ObservedHttp1Connection(PromptConnection, Http1Connection):
 
     __slots__ = ()
     transport: "Tap"
-    successor = ObservedWebSocketConnection
 
     def __init__(self, runtime: Runtime, tap: "Tap") -> None:
         super().__init__(runtime, tap)
@@ -114,6 +113,10 @@ class ObservedHttp1Connection(PromptConnection, Http1Connection):
 
     def make_h11(self) -> h11.Connection:
         return ObservedH11(self.transport.observer)
+
+    @property
+    def successor(self) -> type[WebSocketConnection]:
+        return ObservedWebSocketConnection
 
     @property
     def has_kernel_copy(self) -> bool:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Container, Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import h11
 
@@ -28,16 +28,19 @@ from .intake import Intake
 from .reasons import REASONS
 from .recall import Known, PlainAnswer, PlainRequest, Recall
 from .runtime import Page, Runtime, Visit
-from .scope import Endpoint, asks_for_trailers, fresh_http_scope, http_scope, websocket_scope
+from .scope import (
+    Endpoint,
+    asks_for_trailers,
+    fresh_http_scope,
+    http_scope,
+    proposes_websocket,
+    websocket_scope,
+)
 from .strict import BadRequest, check_request, rule_behind
 from .tls_scope import tls_facts
-from .websocket import (
-    WebSocketConnection,
-    WebSocketExchange,
-    acceptance,
-    check_handshake,
-    proposes_websocket,
-)
+
+if TYPE_CHECKING:  # else with the first WebSocket: wsproto is a tenth of a start, and many servers need none
+    from .websocket import WebSocketConnection, WebSocketExchange
 
 log = logging.getLogger("miniasgi")
 
@@ -74,8 +77,6 @@ ACCEPTANCE_OWNS = (
 
 class Http1Connection(Connection):
     """One HTTP/1.1 connection. Made by Arrival; ends by `close`, or becomes a WebSocketConnection."""
-
-    successor: ClassVar[type[WebSocketConnection]] = WebSocketConnection
 
     __slots__ = (
         "answer",  # the head of a plain response, while that is under way
@@ -290,6 +291,8 @@ class Http1Connection(Connection):
         if self.intake.ended:  # a client that has ended its side cannot have one
             self.close()
             return
+        from .websocket import WebSocketExchange, check_handshake
+
         check_handshake(request)
         self.exchange = WebSocketExchange(scope, self)
         self.authority.next_event()  # EndOfMessage: check_handshake lets no body through
@@ -732,9 +735,11 @@ class Http1Connection(Connection):
     # ---- the connection's own end ----
 
     def upgrade(
-        self, exchange: WebSocketExchange, headers: Headers, subprotocol: str | None
-    ) -> WebSocketConnection:
+        self, exchange: "WebSocketExchange", headers: Headers, subprotocol: str | None
+    ) -> "WebSocketConnection":
         """Answer 101 and hand the transport to a WebSocketConnection. Raises Unsendable."""
+        from .websocket import acceptance
+
         assert isinstance(self.request, h11.Request)  # a plain one asks for no WebSocket
         deflate = self.runtime.config.ws_per_message_deflate
         agreed, extensions = acceptance(self.request, subprotocol, deflate)
@@ -753,6 +758,13 @@ class Http1Connection(Connection):
         self.exchange = None
         self.become(successor)
         return successor
+
+    @property
+    def successor(self) -> "type[WebSocketConnection]":
+        """What it becomes when a WebSocket is accepted."""
+        from .websocket import WebSocketConnection
+
+        return WebSocketConnection
 
     def on_deadline(self) -> None:
         if self.request is None and (self.writing_paused or not self.intake.begun):

@@ -7,7 +7,6 @@ answers: what cannot be read is a BadRequest, which says why. Next in reading or
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
 
 import h11
 
@@ -125,10 +124,14 @@ def place_of(target: bytes, root_path: str) -> Place:
     raw_path, _, query_string = target.partition(b"?")
     path = raw_path.decode("ascii")  # h11 lets nothing but visible ASCII through
     if "%" in path:
+        from urllib.parse import unquote  # 0.4 MB that many servers have no use for
+
         path = unquote(path)
     if root_path and path != "*":
         # The proxy took the prefix off. ASGI's `path` is the whole path, `root_path` the part of it that
         # belongs to whoever mounted the application.
+        from urllib.parse import quote
+
         path = root_path + path
         raw_path = quote(root_path).encode("ascii") + raw_path
     return path, raw_path, query_string
@@ -172,4 +175,19 @@ def offered_subprotocols(request: h11.Request) -> list[str]:
         if name == b"sec-websocket-protocol"
         for protocol in value.split(b",")
         if protocol.strip()
+    ]
+
+
+def proposes_websocket(request: h11.Request) -> bool:
+    """Whether the client asks for a WebSocket. HTTP/1.0 has no Upgrade (RFC 9110 section 7.8)."""
+    return request.http_version != b"1.0" and "websocket" in tokens(request, b"upgrade")
+
+
+def tokens(request: h11.Request, name: bytes) -> list[str]:
+    """The comma-separated values of a header, in lower case."""
+    return [
+        token.strip().lower()
+        for each, value in request.headers
+        if each == name
+        for token in value.decode("latin-1").split(",")
     ]

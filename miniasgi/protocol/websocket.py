@@ -24,13 +24,13 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 from wsproto.utilities import generate_accept_token
 
 from ..asgi import ClientDisconnected, Message, Scope
-from ..explain.messages import SENDABLE_CODES, Unsendable, refusal
+from ..explain.messages import Unsendable, is_sendable, refusal
 from ..explain.shown import shown
 from .connection import TURN, Connection
 from .exchange import ApplicationCall, Headers, ResponseWire, body_of, flag
 from .frames import Walk, frame_of, whole_message
 from .runtime import Page, Visit, guarded
-from .scope import offered_subprotocols
+from .scope import offered_subprotocols, tokens
 from .strict import BadRequest
 
 log = logging.getLogger("miniasgi")
@@ -40,11 +40,6 @@ log = logging.getLogger("miniasgi")
 HIGH_WATER = 64 * 1024
 
 # ---- the opening handshake (RFC 6455 section 4.2.1) -------------------------------------------------------
-
-
-def proposes_websocket(request: h11.Request) -> bool:
-    """Whether the client asks for a WebSocket. HTTP/1.0 has no Upgrade (RFC 9110 section 7.8)."""
-    return request.http_version != b"1.0" and "websocket" in tokens(request, b"upgrade")
 
 
 def check_handshake(request: h11.Request) -> None:
@@ -68,16 +63,6 @@ def check_handshake(request: h11.Request) -> None:
 
 
 BODY_FRAMING = (b"content-length", b"transfer-encoding")
-
-
-def tokens(request: h11.Request, name: bytes) -> list[str]:
-    """The comma-separated values of a header, in lower case."""
-    return [
-        token.strip().lower()
-        for each, value in request.headers
-        if each == name
-        for token in value.decode("latin-1").split(",")
-    ]
 
 
 def is_nonce(key: bytes) -> bool:
@@ -338,7 +323,7 @@ class WebSocketExchange(ApplicationCall):
     def on_close(self, message: Message) -> None:
         assert isinstance(self.wire, WebSocketConnection)  # OPEN
         code, reason = message.get("code", CloseReason.NORMAL_CLOSURE), message.get("reason") or ""
-        if not isinstance(code, int) or code not in SENDABLE_CODES or not isinstance(reason, str):
+        if not isinstance(code, int) or not is_sendable(code) or not isinstance(reason, str):
             raise TypeError
         reason.encode()  # raises UnicodeError here, where the close frame is not begun yet
         self.wire.say_close(code, reason)

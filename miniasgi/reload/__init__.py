@@ -4,8 +4,3 @@ A parent has the listening sockets and never loads the application; a child, a f
 serves on them. In reading order: `watch` tells of code that has changed, `child` is what a child inherits and
 how it ends with its parent, `parent` replaces one child by the next.
 """
-
-from .child import Inheritance, inherited, serve_inherited
-from .parent import serve_reloading
-
-__all__ = ["Inheritance", "inherited", "serve_inherited", "serve_reloading"]
