@@ -87,6 +87,19 @@ class Options:
         self.app = app
 
 
+class TicketlessServer(Server):
+    """A server whose TLS gives out no tickets to take a session up again.
+
+    A client may write in one thread while another reads, as websockets' blocking one does. OpenSSL does not
+    bear that while a ticket comes: one client in 300 waited for ever with its request unsent.
+    """
+
+    def listen(self, tls: ssl.SSLContext | None) -> None:
+        if tls is not None:
+            tls.num_tickets = 0
+        super().listen(tls)
+
+
 class ServerInTest:
     """What a test has of its server, in either world."""
 
@@ -99,7 +112,7 @@ class ServerInTest:
         self.recording = Recording(self.on_change, on_advice)
         self.folder = ""  # of the unix socket, where there is one of ours
         self.uds = ""  # the path of the unix socket that is served on, or ""
-        self.server = Server(
+        self.server = TicketlessServer(
             self.recording.of_application(options.app),
             self.config,
             sockets=self.sockets(options),

@@ -1,6 +1,7 @@
 """Real clients in tests: httpx, requests, aiohttp, websockets, and Chromium."""
 
 import asyncio
+import socket
 
 import aiohttp
 import httpx
@@ -133,3 +134,17 @@ def test_chromium(browser):  # noqa: F811
         page.close()
         exchange = server.wait_for("websocket.disconnect", timeout=5)
     assert exchange.received[1]["text"] == "hello"
+
+
+def test_a_client_of_tls_gets_no_ticket():
+    """A ticket comes whenever it likes: between two halves of what another thread of the client writes."""
+    with (
+        serve(site, tls=True) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as raw,
+        server.ssl_context.wrap_socket(raw, server_hostname="127.0.0.1") as sock,
+    ):
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while sock.recv(4096):
+            pass
+        assert sock.version() == "TLSv1.3"
+        assert not sock.session.has_ticket
