@@ -448,7 +448,9 @@ class WebSocketConnection(Connection):
         self.pump()
 
     def on_client_ended(self) -> bool:
-        return False  # lost without a close frame: `connection_lost` tells
+        """Lost, without a close frame. Told now: until `connection_lost`, send() took what is dropped."""
+        self.exchange.on_disconnect()
+        return False
 
     def pump(self) -> None:
         """Take wsproto's events, until all is read, the application has enough, or it is others' turn."""

@@ -196,6 +196,8 @@ def read_head(data, at, flaws, notes):
             flaw("a transfer coding in HTTP/1.0")
     if method != method.upper():
         notes.add("a method in lower case")
+        if flaws:  # one is enough, and it may be this
+            flaw("a method in lower case", 501)
     proposed = minor != b"0" and b"websocket" in listed(b"upgrade")
     if proposed:
         notes.add("a handshake")
@@ -354,6 +356,8 @@ class FrameReader:
             at += count
         if others or (rsv1 and (self.deflate is None or opcode not in (1, 2))) or second >> 7 != self.masked:
             raise Broken(1002)
+        if self.deflate is not None and not control and (opcode == 0) != (self.kind is not None):
+            raise Broken(1002)  # a server has to know by the header whether to inflate
         mask = bytes(4)
         if self.masked:
             mask, at = data[at : at + 4], at + 4

@@ -567,6 +567,27 @@ async def test_what_was_sent_reaches_a_client_that_ends_its_side():
     await client.turns()
 
 
+async def test_an_answer_to_what_a_client_said_last_is_refused_when_it_has_ended_its_side():
+    """It would be dropped: the transport is closing, though it has not yet said that it is lost."""
+    outcomes = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        outcomes.append((await receive())["text"])
+        try:
+            await send({"type": "websocket.send", "text": "there"})
+        except ClientDisconnected as error:
+            outcomes.append(str(error))
+        outcomes.append((await receive())["code"])
+
+    client = await opened(app)
+    client.transport.deliver(frame(TEXT, b"hi"))
+    client.transport.deliver_eof()
+    await client.turns()
+    assert outcomes == ["hi", "nothing can be sent after the WebSocket was closed", 1006]
+
+
 async def test_nothing_is_kept_of_what_comes_behind_the_final_block_of_a_message():
     """zlib keeps it, and copies all of it for each new piece; this frame would be one of 2**60 bytes."""
     app = Script()
