@@ -162,7 +162,11 @@ class Connection(asyncio.Protocol):
             self.flush()
 
     def flush(self) -> None:
-        """Give the transport what waits: as one where it is small, without copies where not."""
+        """Give the transport what waits: as one where it is small, without copies where not.
+
+        Not by `writelines`, though a download in chunks of 64 KiB takes a quarter less by it: that of asyncio
+        does not tell a protocol to pause, before Python 3.12.9 and 3.13.2 (CVE-2024-12254).
+        """
         if self.outbox:
             parts, size = self.outbox, self.held
             self.outbox, self.held = [], 0
