@@ -88,7 +88,7 @@ class Options:
 
 
 class TicketlessServer(Server):
-    """A server whose TLS gives out no tickets to take a session up again.
+    """A server whose TLS gives out no tickets to take a session up again: that of `tls=True`.
 
     A client may write in one thread while another reads, as websockets' blocking one does. OpenSSL does not
     bear that while a ticket comes: one client in 300 waited for ever with its request unsent.
@@ -112,7 +112,8 @@ class ServerInTest:
         self.recording = Recording(self.on_change, on_advice)
         self.folder = ""  # of the unix socket, where there is one of ours
         self.uds = ""  # the path of the unix socket that is served on, or ""
-        self.server = TicketlessServer(
+        make_server = Server if options.throw_away is None else TicketlessServer
+        self.server = make_server(
             self.recording.of_application(options.app),
             self.config,
             sockets=self.sockets(options),
