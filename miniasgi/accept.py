@@ -81,9 +81,8 @@ class Acceptor:
                     return
             else:
                 arrival = self.start_task(self.arrive(client))
-                if not arrival.done():
-                    self.arriving.add(arrival)
-                    arrival.add_done_callback(self.arriving.discard)
+                self.arriving.add(arrival)
+                arrival.add_done_callback(self.arriving.discard)
         self.recover()
 
     async def arrive(self, client: socket.socket) -> None:

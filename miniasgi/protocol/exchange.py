@@ -128,8 +128,7 @@ class ApplicationCall:
     @property
     def is_asked(self) -> bool:
         """Whether the application waits in receive()."""
-        self.waiters.forget_gone()
-        return bool(self.waiters)
+        return not all(waiter.done() for waiter in self.waiters)  # else nobody, or who has given up
 
     # ---- the application ----
 

@@ -47,14 +47,10 @@ class Waiters(list["asyncio.Future[None]"]):
     def wait(self) -> "asyncio.Future[None]":
         """To be awaited: it is done when `wake` is called. No coroutine: that would take 200 bytes more."""
         waiter = asyncio.get_running_loop().create_future()
-        if self:
-            self.forget_gone()
+        if self:  # forget who has given up
+            self[:] = [each for each in self if not each.done()]
         self.append(waiter)
         return waiter
-
-    def forget_gone(self) -> None:
-        """Forget who has given up."""
-        self[:] = [each for each in self if not each.done()]
 
     def wake(self) -> None:
         for waiter in self:

@@ -7,6 +7,7 @@ answers: what cannot be read is a BadRequest, which says why. Next in reading or
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import h11
 
@@ -124,14 +125,10 @@ def place_of(target: bytes, root_path: str) -> Place:
     raw_path, _, query_string = target.partition(b"?")
     path = raw_path.decode("ascii")  # h11 lets nothing but visible ASCII through
     if "%" in path:
-        from urllib.parse import unquote  # 0.4 MB that many servers have no use for
-
         path = unquote(path)
     if root_path and path != "*":
         # The proxy took the prefix off. ASGI's `path` is the whole path, `root_path` the part of it that
         # belongs to whoever mounted the application.
-        from urllib.parse import quote
-
         path = root_path + path
         raw_path = quote(root_path).encode("ascii") + raw_path
     return path, raw_path, query_string

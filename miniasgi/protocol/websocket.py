@@ -491,12 +491,12 @@ class WebSocketConnection(Connection):
 
     def on_whole_message(self, data: str | bytes) -> None:
         """A message that wsproto need not see."""
-        if self.is_wanted(data):
+        if self.admits(data):
             self.size = 0
             self.exchange.on_message(data)
 
-    def is_wanted(self, data: str | bytes | bytearray) -> bool:
-        """Whether the application is given this, or this part of a message."""
+    def admits(self, data: str | bytes | bytearray) -> bool:
+        """Count this message, or part of one; whether the application is given it. One too large ends all."""
         if self.wsproto.state is not ConnectionState.OPEN:
             return False  # we have said our close; the application is not told of what comes later
         self.size += size_of(data)
@@ -508,7 +508,7 @@ class WebSocketConnection(Connection):
 
     def on_message(self, event: events.TextMessage | events.BytesMessage) -> None:
         self.taken += len(event.data) // LARGE
-        if not self.is_wanted(event.data):
+        if not self.admits(event.data):
             return
         empty = "" if isinstance(event, events.TextMessage) else b""
         if event.data:  # a message may have any number of empty fragments

@@ -95,8 +95,8 @@ class TicketlessServer(Server):
     """
 
     def listen(self, tls: ssl.SSLContext | None) -> None:
-        if tls is not None:
-            tls.num_tickets = 0
+        assert tls is not None  # with tls=True
+        tls.num_tickets = 0
         super().listen(tls)
 
 

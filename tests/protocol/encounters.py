@@ -226,6 +226,7 @@ class Network(MemoryTransport):
         self.cut_off = (
             False  # not by the server's close(), but by its abort(), the network, or after eof_received
         )
+        self.broken_off = False  # by the network
         self.faults = []
 
     def arrive(self, piece):
@@ -259,7 +260,7 @@ class Network(MemoryTransport):
 
     def break_off(self, error=None):
         """The network loses the connection."""
-        self.cut_off = True
+        self.cut_off = self.broken_off = True
         self.lose(error)
 
     @property
