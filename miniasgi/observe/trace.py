@@ -81,14 +81,17 @@ class TracedConnection(Observer):
         content: Any = None,
         states: States | None = None,
         app: str | None = None,
-        took: int = 0,
+        since: int | None = None,
     ) -> None:
+        """Told as of now; `since` is when the application's call began, which has taken until now."""
         trace = self.trace
+        at = trace.now
         if app is None:
             app = "" if self.call is None else self.call.place
         ids = self.number, self.exchange
         content = as_json(content, trace.secrets)
-        trace.hear(Record(trace.now, *ids, lane, way, name, content, states or {}, app, took))
+        took = 0 if since is None else at - since
+        trace.hear(Record(at, *ids, lane, way, name, content, states or {}, app, took))
 
     # ---- from the stand-ins ----
 
@@ -178,7 +181,7 @@ class TracedCall(Conversation):
     def add(self, way: Way, message: Any, error: BaseException | None = None) -> None:
         super().add(way, message, error)
         call = self.under_way.pop(way)
-        told = partial(self.connection.record, app=call.line, took=self.connection.trace.now - call.at)
+        told = partial(self.connection.record, app=call.line, since=call.at)
         if error is not None:
             told("asgi", "in", f"{way}() raised", {"error": summary(error)})
         elif way == "receive":

@@ -1,6 +1,7 @@
 """The trace: what passes is told in its order, by lanes, with states and with what the application waits for."""
 
 import asyncio
+import itertools
 import json
 
 import httpx
@@ -128,8 +129,22 @@ async def test_an_upload_that_waits_for_its_100_is_told_with_what_the_applicatio
     )
     assert said.index(("app", "", "waits in receive()")) < said.index(("events", "in", "Data"))
     assert "await receive()" in traced.one("Data", way="in").app  # where it waited when that came
-    first = next(each for each in traced.records if each.name == "http.request")
-    assert first.took >= first.at - traced.one("InformationalResponse").at > 0
+
+
+async def test_what_a_call_took_is_until_the_moment_at_which_it_is_told(raw, monkeypatch):
+    ticks = itertools.count(step=1_000_000)
+    monkeypatch.setattr(
+        "miniasgi.observe.trace.time.perf_counter_ns", ticks.__next__
+    )  # each look, 1 ms later
+    async with Traced(echo) as traced:
+        reader, writer = await raw(traced.server)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        await traced.until("waits in receive()")
+        writer.write(b"hi")
+        await reader.readuntil(b"hi")
+        await traced.until("returned")
+    called, received = traced.one("called").at, traced.one("http.request")
+    assert received.at - received.took == called + 1000  # the next look: when receive() was called
 
 
 async def test_a_websocket_is_told_with_its_frames_its_messages_and_its_state():
