@@ -293,6 +293,7 @@ def test_nothing_is_imported_that_serving_has_no_use_for():
         "email",
         "platform",
         "unicodedata",
+        "shutil",
         "miniasgi.reload.parent",
         "wsproto",
     ]
