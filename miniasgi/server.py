@@ -174,8 +174,8 @@ class Server:
         for sock in self.sockets:
             start_listening(sock, self.config.backlog)
         first = self.first if tls is None else partial(Handshake, tls, self.first)
-        self.arrival = partial(Arrival, self.runtime, first)  # what the transport of a new client is given to
-        self.acceptor = Acceptor(self.runtime.loop, self.sockets, self.arrival, self.runtime.start_task)
+        self.arrival = arrival = Arrival(self.runtime, first)
+        self.acceptor = Acceptor(self.runtime.loop, self.sockets, lambda: arrival, self.runtime.start_task)
 
     def tick(self) -> None:
         self.clock = self.runtime.loop.call_later(until_next_tick(), self.tick)

@@ -3,9 +3,9 @@
 It owns backpressure both ways (whether we read, whether the client takes what we write), the one deadline,
 and the close in stages. It must not know HTTP, WebSocket or the application.
 
-A loop makes the protocol object before there is a transport. So that no half-built connection exists, what
-the loop makes is an Arrival, which makes the Connection when the transport is there. From then on, changing
-protocol is changing the object: `become`. Next in reading order: `http1`.
+A loop wants a protocol before there is a transport. So that no half-built connection exists, what it is given
+is the Arrival, which makes the Connection when the transport is there. From then on, changing protocol is
+changing the object: `become`. Next in reading order: `http1`.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ LINGER = 2.0
 
 
 class Arrival(asyncio.Protocol):
-    """A socket that was accepted a moment ago. Made by the loop; ends when its transport is known."""
+    """To whom each new transport is given first. Made by Server, one for all clients."""
 
     def __init__(self, runtime: Runtime, first: "First") -> None:
         self.runtime = runtime

@@ -144,7 +144,7 @@ class MemoryServer(AsyncLiveServer):
     def raw(self, *, receive_buffer: int | None = None) -> "Wire":
         """One more client of this server. It has no buffer but for the 64 KiB that a system takes anyway."""
         transport = MemoryTransport(self.loop, self.on_change)
-        self.server.arrival().connection_made(transport)
+        self.server.arrival.connection_made(transport)
         wire = Wire(MemoryLine(transport, self.wait_for), turns, self)
         self.clients.append(wire)
         return wire
