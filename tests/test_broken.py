@@ -73,8 +73,8 @@ class Scene:
     async def ends(self):
         """The victim sees the end of its connection, and its application too."""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
-            await asyncio.wait_for(self.reader.read(), 2)
-        await asyncio.wait_for(self.ended.wait(), 2)
+            await asyncio.wait_for(self.reader.read(), 5)
+        await asyncio.wait_for(self.ended.wait(), 5)
         assert self.received[-1].endswith(".disconnect")
 
     async def close(self):

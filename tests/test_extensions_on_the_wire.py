@@ -211,7 +211,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_file_ends_it(bare_server,
         writer.write(GET)
         await reader.readexactly(100_000)
         writer.transport.abort()
-        await asyncio.wait_for(ended.wait(), 1)
+        await asyncio.wait_for(ended.wait(), 5)
         assert isinstance(told[0], ClientDisconnected)
         assert told[1] == {"type": "http.disconnect"}
         await until(lambda: not server.runtime.connections)

@@ -25,6 +25,7 @@ from miniasgi.listen import AddressError
 from miniasgi.protocol.connection import Connection
 from miniasgi.protocol.exchange import ApplicationCall
 from tests.applications import echo, failing_startup, hello, respond, slow_startup, with_lifespan
+from tests.clock import quickest
 
 
 async def test_httpx_is_answered(bare_server):
@@ -107,16 +108,21 @@ async def test_a_client_that_leaves_is_told_within_milliseconds(bare_server, raw
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx",
         ):
             for reset in (False, True):
-                reader, writer = await raw(server)
-                writer.write(request)
-                while not server.runtime.calls:
-                    await asyncio.sleep(0)
-                if reset:
-                    linger = struct.pack("ii", 1, 0)
-                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                left = asyncio.get_running_loop().time()
-                writer.transport.abort() if reset else writer.close()
-                assert await asyncio.wait_for(told.get(), 1) - left < 0.25  # milliseconds, on a busy machine
+
+                async def leave(request=request, reset=reset):
+                    reader, writer = await raw(server)
+                    writer.write(request)
+                    while not server.runtime.calls:
+                        await asyncio.sleep(0)
+                    if reset:
+                        linger = struct.pack("ii", 1, 0)
+                        sock = writer.get_extra_info("socket")
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    left = asyncio.get_running_loop().time()
+                    writer.transport.abort() if reset else writer.close()
+                    return await asyncio.wait_for(told.get(), 5) - left
+
+                assert await quickest(leave) < 0.1
 
 
 async def test_an_upload_to_an_application_that_does_not_receive_stops(bare_server, raw):
@@ -628,7 +634,7 @@ async def test_a_stream_that_only_sends_ends_soon_after_its_client_left(bare_ser
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"xxx")
         writer.close()
-        await asyncio.wait_for(ended.wait(), 1)
+        await asyncio.wait_for(ended.wait(), 5)
 
 
 @pytest.mark.both_loops

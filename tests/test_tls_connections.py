@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from miniasgi.testing import serve
 from tests.applications import echo, hello, respond
+from tests.clock import quickest
 
 pytestmark = pytest.mark.both_loops
 
@@ -533,14 +534,20 @@ async def test_a_client_that_leaves_in_mid_upload_is_told_at_once(tls, client_co
             await send({"type": "http.response.start", "status": 200})
         told.put_nowait("raised")
 
-    async with tls(app) as server, BlockingClient(server, client_context()) as client:
-        await client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
-        await until(lambda: server.runtime.calls)
-        left = asyncio.get_running_loop().time()
-        client.leave(how)
-        assert await asyncio.wait_for(told.get(), 5) - left < 0.25
-        assert await asyncio.wait_for(told.get(), 5) == "raised"
-        await until(lambda: not server.runtime.connections)
+    async with tls(app) as server:
+
+        async def leave():
+            async with BlockingClient(server, client_context()) as client:
+                await client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
+                await until(lambda: server.runtime.calls)
+                left = asyncio.get_running_loop().time()
+                client.leave(how)
+                took = await asyncio.wait_for(told.get(), 5) - left
+                assert await asyncio.wait_for(told.get(), 5) == "raised"
+                await until(lambda: not server.runtime.connections)
+                return took
+
+        assert await quickest(leave) < 0.1
 
 
 @pytest.mark.parametrize("how", ["close_notify", "reset"])
@@ -597,13 +604,14 @@ async def test_a_stop_does_not_wait_for_an_idle_client(tls, raw, client_context,
         else:
             reader, writer = await raw(server)
             writer.write(b"" if kind == "silent" else b"\x16\x03\x01")
-            await asyncio.sleep(0.05)
+            await until(lambda: server.runtime.connections)
         before = asyncio.get_running_loop().time()
         server.stop()
         await server.__aexit__(None, None, None)
         stack.pop_all()
-        assert asyncio.get_running_loop().time() - before < 1
+        assert asyncio.get_running_loop().time() - before < 1.5  # LINGER is two seconds
         if kind == "idle":
             client.sock.close()
         else:
-            assert await asyncio.wait_for(reader.read(), 1) == b""
+            with contextlib.suppress(ConnectionResetError):  # where its bytes were not read yet
+                assert await asyncio.wait_for(reader.read(), 5) == b""

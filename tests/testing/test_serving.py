@@ -365,7 +365,7 @@ def test_a_stop_beside_what_does_not_end_takes_its_time_and_names_it(name, loop)
         began = time.monotonic()
     took = time.monotonic() - began
     client.close()
-    assert 0.9 < took < 1.2 + 0.3  # a slow machine's share
+    assert 0.9 < took < 5  # of a second, and no more than a slow machine's share; a server's default is ten
     (error,) = raised.value.exceptions
     assert isinstance(error, ApplicationFault)
     assert f"{name} from 127.0.0.1:" in str(error)
@@ -479,7 +479,7 @@ def test_a_server_does_not_wait_for_the_threads_of_another():
         with serve(app) as server:
             get(server.url)
             began = time.monotonic()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 0.9  # of the second that it has for its own
 
 
 def test_a_loop_that_cannot_be_had_is_an_error_at_once(monkeypatch):
@@ -542,7 +542,7 @@ async def test_what_a_test_waits_for_may_be_what_is_not_recorded():
     async with serve(app) as server, httpx.AsyncClient() as client:
         await client.get(server.url)
         assert await server.wait_for(lambda: cleaned_up, timeout=5)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5  # of which neither has waited to the end
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
