@@ -95,7 +95,7 @@ async def slow(scope, receive, send):
 
 
 class Counting:
-    """Counts requests that reached it and answers that it gave; prints both at shutdown."""
+    """Counts requests that reached it and answers that it gave; prints both at shutdown, and when it is busy."""
 
     def __init__(self):
         self.reached = self.answered = 0
@@ -112,6 +112,8 @@ class Counting:
         await asyncio.sleep(0)
         await respond(send, b"counted")
         self.answered += 1
+        if self.answered == 200:
+            print("busy", flush=True)
 
 
 counting = Counting()
