@@ -86,8 +86,8 @@ class PromptConnection(Connection):
 
     __slots__ = ()
 
-    def write(self, *parts: bytes) -> None:
-        super().write(*parts)
+    def write(self, data: bytes) -> None:
+        super().write(data)
         self.flush()
 
 
