@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         self.runtime = runtime
         self.transport = transport
         self.deadline = math.inf
-        self.outbox: list[bytes] = []
+        self.outbox: list[bytes] | tuple[()] = ()  # an empty list takes 64 bytes
         self.held = 0
         self.owed = False
         self.pump_due = False
@@ -158,9 +158,11 @@ class Connection(asyncio.Protocol):
             self.flush()
             self.transport.write(data)
             return
-        if not self.outbox:
+        if self.outbox:
+            self.outbox.append(data)
+        else:
+            self.outbox = [data]
             self.runtime.flush_soon(self)
-        self.outbox.append(data)
         self.held += size
         if self.held >= LARGE_WRITE:
             self.flush()
@@ -181,7 +183,7 @@ class Connection(asyncio.Protocol):
         does not tell a protocol to pause, before Python 3.12.9 and 3.13.2 (CVE-2024-12254).
         """
         if self.outbox:
-            parts, self.outbox, self.held = self.outbox, [], 0
+            parts, self.outbox, self.held = self.outbox, (), 0
             self.transport.write(b"".join(parts))
 
     def eof_received(self) -> bool:
@@ -391,7 +393,7 @@ class Connection(asyncio.Protocol):
         """The transport is no longer ours: lost, or handed to another object."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.outbox.clear()
+        self.outbox = ()
         self.held = 0
         self.runtime.forget_connection(self)
         self.write_waiters.wake()
