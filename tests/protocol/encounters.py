@@ -42,6 +42,7 @@ class Call:
         self.complete = False
         self.pending = None  # the message that send() did not return from
         self.messages = []  # sent to a WebSocket
+        self.dropped = []  # the same, when the network had lost the connection already
         self.accepted = False
 
     def __repr__(self):
@@ -98,7 +99,8 @@ class Application:
             elif kind == "websocket.accept":
                 call.accepted = True
             elif kind == "websocket.send":
-                call.messages.append(message.get("text", message.get("bytes")))
+                lost = self.network and self.network.broken_off  # which the server is told in the next turn
+                (call.dropped if lost else call.messages).append(message.get("text", message.get("bytes")))
 
         return recorded
 

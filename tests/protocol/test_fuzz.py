@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 import uvloop
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from miniasgi import Config, Server
@@ -499,7 +499,7 @@ def check_websocket(encounter, data):
         assert is_prefix(messages, there.messages), f"{messages} in {there}"
         assert (told.status == 101) >= call.accepted
         pending = call.pending or {}
-        maybe = [*call.messages, pending.get("text", pending.get("bytes"))]
+        maybe = [*call.messages, *call.dropped, pending.get("text", pending.get("bytes"))]
         assert is_prefix(call.messages, told.frames.messages)
         assert is_prefix(told.frames.messages, maybe), f"{told.frames.messages} is more than {maybe}"
     assert set(told.frames.pongs) <= set(there.pings)
@@ -530,6 +530,11 @@ def test_whatever_happens_meanwhile_a_websocket_tells_both_sides_the_truth():
             SCRIPTS.map(lambda script: [(("feed", 300), 3), *script]),
             POLITE_WS_PROGRAMS.map(lambda program: (False, [program]))
             | RUDE_WS_PROGRAMS.map(lambda program: (True, [program])),
+        )
+        @example(  # an answer in the turn in which the network has lost the connection
+            (None, b"\x81\x80\0\0\0\0"),
+            [(("feed", 300), 3), (("feed", 1), 1), (("lose",), 0), (("feed", 10**6), 20)],
+            (False, [[("accept",), ("turns", 5), ("mirror",)]]),
         )
         def examples(stream, script, programs):
             rude, programs = programs
