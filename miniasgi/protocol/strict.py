@@ -124,8 +124,9 @@ def size_of_chunk(line: bytes) -> int:
 
 # ---- a request, as h11 has read it ------------------------------------------------------------------------
 
-# uri-host [ ":" port ] (RFC 9110 section 7.2, RFC 3986 section 3.2.2); it may be empty.
-HOST = re.compile(rb"(\[[0-9A-Za-z:.~_%!$&'()*+,;=-]+\]|[0-9A-Za-z.~_%!$&'()*+,;=-]*)(:[0-9]*)?")
+# uri-host [ ":" port ] (RFC 9110 section 7.2, RFC 3986 section 3.2.2). It may be empty, but a port without a
+# host is of no http URL (RFC 9110 section 4.2.1), and nginx refuses it too.
+HOST = re.compile(rb"((\[[0-9A-Za-z:.~_%!$&'()*+,;=-]+\]|[0-9A-Za-z.~_%!$&'()*+,;=-]+)(:[0-9]*)?)?")
 
 # (whether the request breaks the rule, status, the rule)
 REQUEST_RULES: tuple[tuple[Callable[[h11.Request, Fields], bool], int, str], ...] = (

@@ -368,6 +368,9 @@ class Encounter:
         self.open = self.transport.reading and not (self.transport.inbound or self.transport.closing)
         self.eof()
         await turns()
+        for _ in range(10):  # requests behind one another, each of whose applications may take its time
+            if self.transport.heard_out and self.runtime.calls:
+                await turns()
         if self.transport.heard_out:
             assert not self.runtime.calls, f"not told that the client has left: {self.runtime.calls}"
         self.ended = self.transport.closing or self.transport.eof_written

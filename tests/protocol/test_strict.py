@@ -160,6 +160,8 @@ REFUSED = {
     "a host with a user": (b"GET / HTTP/1.1\r\nHost: a@x\r\n\r\n", 400, b"Host is a name"),
     "hosts in a list": (b"GET / HTTP/1.1\r\nHost: x, y z\r\n\r\n", 400, b"Host is a name"),
     "a host and nonsense for a port": (b"GET / HTTP/1.1\r\nHost: x:y\r\n\r\n", 400, b"Host is a name"),
+    "a port without a host": (b"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", 400, b"Host is a name"),
+    "a colon for a host": (b"GET http://x/ HTTP/1.1\r\nHost: :\r\n\r\n", 400, b"Host is a name"),
     "a URL with markup": (b"GET http://<b>/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, b"the host of a URL"),
     "half an IPv6 address": (b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400, b"Host is a name"),
     # ---- chunks ----
