@@ -380,10 +380,7 @@ class Exchange(ApplicationCall):
         listener(self.scope, message["info"])
 
     def on_body_message(self, message: Message) -> None:
-        body, more_body = message.get("body", b""), message.get("more_body", False)
-        if type(body) is not bytes or type(more_body) is not bool:  # the two calls take 1 % of a request
-            body, more_body = body_of(message), flag(message, "more_body")
-        self.write_body(body, more_body)
+        self.write_body(body_of(message), flag(message, "more_body"))
         if len(message) > 1 + ("body" in message) + ("more_body" in message):
             self.advise(message)
 

@@ -132,10 +132,8 @@ async def test_an_upload_that_waits_for_its_100_is_told_with_what_the_applicatio
 
 
 async def test_what_a_call_took_is_until_the_moment_at_which_it_is_told(raw, monkeypatch):
-    ticks = itertools.count(step=1_000_000)
-    monkeypatch.setattr(
-        "miniasgi.observe.trace.time.perf_counter_ns", ticks.__next__
-    )  # each look, 1 ms later
+    ticks = itertools.count(step=1_000_000)  # each look, 1 ms later
+    monkeypatch.setattr("miniasgi.observe.trace.time.perf_counter_ns", ticks.__next__)
     async with Traced(echo) as traced:
         reader, writer = await raw(traced.server)
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
